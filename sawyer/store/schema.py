@@ -1,0 +1,122 @@
+"""The tables of the feedback store, as the newest migration leaves them.
+
+`votes`, `ratings` and `reviews` are append-only: changing one's mind is a new row. Their `seq` is the
+order in which rows were committed, so "the newest row counts" does not depend on any machine's clock.
+Times are seconds since the Unix epoch (UTC). A change here needs a migration in `migrations/versions`;
+a test compares the two.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+ID = String(36)
+# SQLite gives a self-incrementing key only to a column declared exactly INTEGER, which is 64 bits there.
+COUNTER = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData()
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("recipe", Text),
+    Column("voter", Text),
+    Column("created", Float(53), nullable=False),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("conversation_id", ID, ForeignKey("conversations.id"), nullable=False, index=True),
+    Column("parent_id", ID, ForeignKey("turns.id")),
+    # The shared history and the new user message: [{"role": ..., "content": ...}, ...]
+    Column("messages", JSON, nullable=False),
+    Column("created", Float(53), nullable=False),
+)
+
+completions = Table(
+    "completions",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("turn_id", ID, ForeignKey("turns.id"), nullable=False, index=True),
+    Column("stage", String(16), nullable=False),
+    Column("adapter_version", Text),
+    # What the model was really given: `messages` rendered for this stage.
+    Column("prompt_text", Text, nullable=False),
+    Column("sampling", JSON, nullable=False),
+    Column("seed", BigInteger),
+    Column("text", Text, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("finish_reason", String(32)),
+    Column("seconds", Float(53)),
+    Column("reward", Float(53)),
+    Column("created", Float(53), nullable=False),
+)
+
+votes = Table(
+    "votes",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("id", ID, nullable=False),
+    Column("turn_id", ID, ForeignKey("turns.id"), nullable=False),
+    Column("voter", Text, nullable=False),  # "" is the anonymous voter, so that the index covers it
+    Column("choice", String(16), nullable=False),
+    Column("completion_id", ID, ForeignKey("completions.id")),  # the chosen answer; null for tie, bad, undo
+    Column("shown", JSON, nullable=False),  # completion ids this vote compared, fixed when it was cast
+    Column("ranking", JSON(none_as_null=True)),
+    Column("edited", Text),
+    Column("comment", Text),
+    Column("position", Integer),
+    Column("idempotency_key", Text),
+    Column("created", Float(53), nullable=False),
+    UniqueConstraint("id", name="uq_votes_id"),
+    UniqueConstraint("idempotency_key", name="uq_votes_idempotency_key"),
+    Index("ix_votes_newest", "turn_id", "voter", "seq"),
+    sqlite_autoincrement=True,  # a deleted row's number is never handed out again
+)
+
+ratings = Table(
+    "ratings",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("id", ID, nullable=False),
+    Column("completion_id", ID, ForeignKey("completions.id"), nullable=False),
+    Column("voter", Text, nullable=False),
+    Column("up", Boolean, nullable=False),
+    Column("idempotency_key", Text),
+    Column("created", Float(53), nullable=False),
+    UniqueConstraint("id", name="uq_ratings_id"),
+    UniqueConstraint("idempotency_key", name="uq_ratings_idempotency_key"),
+    Index("ix_ratings_newest", "completion_id", "voter", "seq"),
+    sqlite_autoincrement=True,
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("seq", COUNTER, primary_key=True, autoincrement=True),
+    Column("id", ID, nullable=False),
+    Column("vote_id", ID, ForeignKey("votes.id"), nullable=False, index=True),
+    Column("reviewer", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("note", Text),
+    Column("created", Float(53), nullable=False),
+    UniqueConstraint("id", name="uq_reviews_id"),
+    CheckConstraint("state IN ('pending', 'accepted', 'rejected')", name="ck_reviews_state"),
+    sqlite_autoincrement=True,
+)

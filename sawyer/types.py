@@ -25,15 +25,20 @@ Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length"]
 
 
-def _without_nul(text: str) -> str:
-    # PostgreSQL cannot store NUL, and no keyboard types it.
-    if "\x00" in text:
-        raise ValueError("must not contain the character NUL (U+0000)")
-    return text
+def _replace_nul(text: str) -> str:
+    # PostgreSQL cannot hold NUL. A byte-level model may have produced one in a reply that now comes back as history,
+    # so it is replaced, as the store does, and not refused.
+    return text.replace("\x00", "\ufffd")
 
 
-Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_without_nul)]
-Identifier = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_without_nul)]
+def _ends_with_user(messages: list["Message"]) -> list["Message"]:
+    if messages[-1].role != "user":
+        raise ValueError(f"the last message must have role user, not {messages[-1].role}")
+    return messages
+
+
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_replace_nul)]
+Identifier = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
 
 
 def _join_parts(content: Any) -> Any:
@@ -69,7 +74,7 @@ class Message(BaseModel):
     content: Annotated[Text, BeforeValidator(_join_parts)]
 
 
-Messages = Annotated[list[Message], Field(min_length=1, max_length=512)]
+Messages = Annotated[list[Message], Field(min_length=1, max_length=512), AfterValidator(_ends_with_user)]
 
 
 class Sampling(Request):
@@ -89,13 +94,14 @@ class CompareRequest(Request):
 
     ``messages`` is the whole shared history and ends with the user's new message. Sampling fields that are left out
     take the server's defaults (``GET /v1/info``); a missing ``seed`` is drawn by the server and stored.
-    ``conversation_id`` and ``parent_turn_id`` continue an earlier turn; left out, a new conversation begins.
+    ``conversation_id`` and ``parent_turn_id`` continue an earlier turn; left out, a new conversation begins. ``stages``
+    default to all that the server has; a stage that it does not have is a 404.
     """
 
     messages: Messages
     conversation_id: Identifier | None = None
     parent_turn_id: Identifier | None = None
-    stages: Annotated[list[Stage], Field(min_length=1, max_length=3)] | None = None
+    stages: Annotated[list[Identifier], Field(min_length=1, max_length=16)] | None = None
     blind: bool = Field(False, description="name the panes A, B, C in random order until the vote")
     max_tokens: int | None = Field(None, ge=1, le=32_768)
     temperature: float | None = Field(None, ge=0, le=2)

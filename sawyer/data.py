@@ -1,0 +1,204 @@
+"""Data sources: hub datasets and local files, read into four kinds of record, split by conversation hash.
+
+A source's ``name`` is looked up as a path, under ``SAWYER_DATA``, among the project's own starter files and at
+last on the hub. Records of well-known layouts (messages, ShareGPT, Alpaca, Anthropic HH, Guanaco, scored
+responses) are recognised by their field names; ``fields`` maps others.
+"""
+
+import hashlib
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sawyer.data_formats import Message, conversation_of, pair_of, prompt_of, text_of
+from sawyer.errors import DataError
+from sawyer.recipe import DataSource
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".parquet")
+ASSETS = Path(__file__).parent / "assets"
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A finished conversation: it ends with an assistant turn."""
+
+    messages: list[Message]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two replies to the same prompt; ``margin`` is the score difference where the source gives one."""
+
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    margin: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation that waits for a reply, with a reference reply where the source has one."""
+
+    messages: list[Message]
+    reference: str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A document; ``messages`` is set when the record is a conversation."""
+
+    text: str
+    messages: list[Message] = field(default_factory=list)
+    source: str = ""
+
+
+def load_conversations(sources: Sequence[DataSource], seed: int = 0) -> list[Conversation]:
+    """Read conversations, a source with ``weight`` w repeated round(w) times.
+
+    Raises:
+        DataError: a source is missing, unreadable, or has no usable record.
+    """
+    return _load(sources, seed, lambda r, s: _some(conversation_of(r, s.format), lambda m: Conversation(m, s.name)))
+
+
+def load_pairs(sources: Sequence[DataSource], seed: int = 0) -> list[Pair]:
+    """Read preference pairs; identical replies are dropped. Raises DataError as ``load_conversations``."""
+
+    def build(record: dict[str, Any], source: DataSource) -> list[Pair]:
+        label = str(record.get("source") or source.name)
+        return [Pair(*pair, source=label) for pair in pair_of(record, source.format) if pair[1] != pair[2]]
+
+    return _load(sources, seed, build)
+
+
+def load_prompts(sources: Sequence[DataSource], seed: int = 0) -> list[Prompt]:
+    """Read prompts, each once: a later one with the same text is dropped. Raises DataError likewise."""
+    seen: set[str] = set()
+    unique = []
+    for prompt in _load(sources, seed, lambda r, s: _some(prompt_of(r, s.format), lambda p: Prompt(*p, s.name))):
+        key = "\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages)
+        if key not in seen:
+            seen.add(key)
+            unique.append(prompt)
+    return unique
+
+
+def load_texts(source: DataSource, seed: int = 0) -> list[Text]:
+    """Read documents of one source; conversations keep their messages for rendering."""
+
+    def build(record: dict[str, Any], source: DataSource) -> list[Text]:
+        text, messages = text_of(record, source.format)
+        return [Text(text, messages, source.name)] if text or messages else []
+
+    return _load([source.model_copy(update={"weight": 1.0})], seed, build)
+
+
+def conversation_key(messages: Sequence[Message]) -> str:
+    """Hash that decides the split: of the first user turn, case and spacing ignored.
+
+    All turns of a conversation, every pair and every prompt that starts the same way share it, so that no prompt
+    is on both sides of a split.
+    """
+    first = next((m["content"] for m in messages if m["role"] == "user"), "")
+    return hashlib.sha256(" ".join(first.lower().split()).encode()).hexdigest()
+
+
+def is_held_out(messages: Sequence[Message], share: float) -> bool:
+    """Whether the conversation belongs to the held-out ``share`` (0 to 1) of all conversations.
+
+    The decision depends on the first user turn alone: it stays as data grows, and a larger share only adds.
+    """
+    return int(conversation_key(messages)[:12], 16) / 16**12 < share
+
+
+def read_records(source: DataSource) -> list[dict[str, Any]]:
+    """Read a source's raw records, field mapping applied.
+
+    Raises:
+        DataError: the source is nowhere, or cannot be read.
+    """
+    # Imported here: datasets and pyarrow take a second, and recipes are checked without them.
+    import datasets
+
+    datasets.disable_progress_bars()
+    file = find_local(source)
+    try:
+        if file is not None:
+            builder = {"jsonl": "json", "json": "json", "csv": "csv", "parquet": "parquet"}[_kind(file)]
+            table = datasets.load_dataset(builder, data_files={"train": str(file)}, split="train")
+        else:
+            table = datasets.load_dataset(
+                source.name, source.subset, split=source.split, revision=source.revision
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(_unreadable(source, file, error)) from error
+    renamed = {theirs: ours for ours, theirs in source.fields.items()}
+    missing = sorted(set(renamed) - set(table.column_names))
+    if missing:
+        raise DataError(
+            f"The data source {source.name} has no field {', '.join(missing)}; it has {', '.join(table.column_names)}. "
+            "Correct the key 'fields' of this source (our name: their name)."
+        )
+    return [{renamed.get(key, key): value for key, value in record.items()} for record in table]
+
+
+def find_local(source: DataSource) -> Path | None:
+    """Return the file of a local source, or None when it can only be a hub dataset."""
+    roots = [Path(), *([Path(os.environ["SAWYER_DATA"])] if os.environ.get("SAWYER_DATA") else []), ASSETS]
+    for root in roots:
+        place = (root / source.name).expanduser()
+        if place.is_file():
+            return place
+        for folder, stem in ((place, source.split), (place.parent, place.name)):
+            for suffix in SUFFIXES:
+                if (folder / f"{stem}{suffix}").is_file():
+                    return folder / f"{stem}{suffix}"
+    return None
+
+
+def _load(
+    sources: Sequence[DataSource], seed: int, build: Callable[[dict[str, Any], DataSource], Iterable[Any]]
+) -> list[Any]:
+    loaded: list[Any] = []
+    for source in sources:
+        records = read_records(source)
+        order = list(range(len(records)))
+        random.Random(f"{seed}:{source.name}:{source.split}").shuffle(order)
+        items = [item for index in order for item in build(records[index], source)]
+        if not items:
+            raise DataError(
+                f"The data source {source.name} (split {source.split}) has {len(records)} records, none of them "
+                f"usable here{_fields_of(records)}. Name the fields under 'fields', or set 'format'."
+            )
+        loaded += items[: source.limit] * max(1, round(source.weight))
+    return loaded
+
+
+def _some(value: Any, wrap: Callable[[Any], Any]) -> Iterator[Any]:
+    if value:
+        yield wrap(value)
+
+
+def _kind(file: Path) -> str:
+    return file.name.removesuffix(".gz").rsplit(".", 1)[-1]
+
+
+def _fields_of(records: list[dict[str, Any]]) -> str:
+    return f" (their fields: {', '.join(records[0])})" if records else ""
+
+
+def _unreadable(source: DataSource, file: Path | None, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    if file is not None:
+        return f"The data file {file} cannot be read: {reason}. It must be UTF-8 JSON lines, JSON, CSV or Parquet."
+    return (
+        f"The data source {source.name} is no local file, not under SAWYER_DATA "
+        f"({os.environ.get('SAWYER_DATA') or 'not set'}), and could not be read from the hub: {reason}. "
+        "Check the name, accept the dataset's terms and set HF_TOKEN if it is gated, or give a local path."
+    )

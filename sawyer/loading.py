@@ -1,0 +1,102 @@
+"""Finding and reading model files: configs and tokenizers, safetensors only, and errors that say what to do."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sawyer.errors import ModelError
+from sawyer.recipe import ModelSpec
+
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def refuse_pickle(folder: Path) -> None:
+    """Refuse a folder whose weights are pickled: loading a pickle runs code from it.
+
+    Raises:
+        ModelError: there are pickled weights and no safetensors.
+    """
+    pickled = [file.name for pattern in PICKLED for file in folder.glob(pattern) if file.name != "training_args.bin"]
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"The weights in {folder} are pickled ({pickled[0]}) and loading them could run code. "
+            "Only safetensors are read: convert them with transformers' save_pretrained."
+        )
+
+
+def load_config(name: str | Path, spec: ModelSpec) -> Any:
+    """Read a model's config with every dropout rate set to zero. Raises ModelError when it is not to be had."""
+    from transformers import AutoConfig
+
+    _check_folder(name, "config.json", "model.backbone")
+    try:
+        config = AutoConfig.from_pretrained(
+            str(name), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(explain_missing("backbone", name, "model.backbone", error)) from error
+    zero_dropout(config)
+    return config
+
+
+def zero_dropout(config: Any) -> None:
+    """Set every dropout rate of a config to zero, in place."""
+    for key, value in vars(config).items():
+        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
+            setattr(config, key, 0.0)
+
+
+def load_tokenizer(name: str | Path, spec: ModelSpec) -> Any:
+    """Load a tokenizer that pads on the left. Raises ModelError when it is not to be had."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(name), revision=spec.revision, trust_remote_code=spec.trust_remote_code, padding_side="left"
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(explain_missing("tokenizer", name, "model.tokenizer", error)) from error
+    if tokenizer.pad_token_id is None:
+        # Masks come from lengths, so any id may fill; no token is added to a foreign vocabulary.
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def explain_missing(what: str, name: str | Path, key: str, error: Exception) -> str:
+    """One paragraph for a model that cannot be loaded: absent, gated, offline or broken."""
+    reason = " ".join(str(error).split())
+    lower = reason.lower()
+    if Path(name).is_dir():
+        return explain_unreadable(what, Path(name), error)
+    if "gated" in lower or "401" in lower or "403" in lower:
+        cure = (
+            f"Accept its terms on its page of the hub, make a token under your account settings, and set HF_TOKEN "
+            f"or run `hf auth login`. {'A token is set.' if os.environ.get('HF_TOKEN') else 'No HF_TOKEN is set.'}"
+        )
+    else:
+        cure = (
+            f"Check the name, or give the path of a folder in {key}. Without network access, models must lie on the "
+            "disk or in the hub cache."
+        )
+    return f"The {what} {str(name)!r} could not be loaded: {reason[:240]}. {cure}"
+
+
+def explain_unreadable(what: str, folder: Path, error: Exception) -> str:
+    """One paragraph for a folder whose files are corrupt, incomplete or do not fit."""
+    reason = " ".join(str(error).split())[:300]
+    if "size mismatch" in reason:
+        return f"The {what} in {folder} was made for another backbone: {reason}. Train it again on this one."
+    return (
+        f"The {what} in {folder} is incomplete or corrupt: {reason}. Restore the folder, train it again, or go back "
+        "to an earlier version with `sawyer models rollback`."
+    )
+
+
+def _check_folder(name: str | Path, file: str, key: str) -> None:
+    """A path that looks local but is not there must not be asked of the hub."""
+    text = str(name)
+    local = text.startswith((".", "/", "~")) or text.count("/") > 1
+    if local and not Path(text).is_dir():
+        raise ModelError(f"There is no folder {text}. Correct {key} or train the model first.")
+    if Path(text).is_dir() and not (Path(text) / file).is_file():
+        raise ModelError(f"The folder {text} has no {file}: it is no complete model. Correct {key}.")

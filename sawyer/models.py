@@ -1,0 +1,243 @@
+"""``Policy``: one frozen backbone, loaded once, with a LoRA adapter for each stage that has been trained.
+
+A stage is an adapter; ``base`` is the backbone with adapters disabled. PEFT's ``set_adapter`` acts on the whole
+model and flips ``requires_grad``, so ``Policy.using`` is its only caller.
+"""
+
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sawyer.chat import ChatFormat
+from sawyer.compute import pick_device
+from sawyer.errors import ModelError
+from sawyer.loading import explain_missing, explain_unreadable, load_config, load_tokenizer, refuse_pickle
+from sawyer.recipe import LoraSpec, ModelSpec
+
+
+class Policy:
+    """The backbone, its tokenizer and its adapters.
+
+    Build one with ``Policy.load``. ``model`` is the transformers model, wrapped by PEFT as soon as there is an
+    adapter; ``stages`` names what can be asked (``base`` always).
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, spec: ModelSpec, fingerprint: str) -> None:
+        self.model, self.tokenizer, self.spec, self.fingerprint = model, tokenizer, spec, fingerprint
+        self.chat = ChatFormat(tokenizer, spec.chat)
+        self.is_encoder_decoder: bool = bool(model.config.is_encoder_decoder)
+        positions = getattr(model.config, "max_position_embeddings", None) or spec.context
+        self.context: int = min(spec.context, positions)
+        self._adapters: dict[str, list[torch.nn.Parameter]] = {}
+        self._active, self._training = "base", False
+
+    @classmethod
+    def load(
+        cls,
+        backbone: str | Path,
+        adapters: Mapping[str, Path] | None = None,
+        *,
+        spec: ModelSpec,
+        device: torch.device | str | None = None,
+    ) -> "Policy":
+        """Load a backbone by hub id or folder, and adapters by stage.
+
+        Weights are held in the recipe's dtype; ``auto`` is float32 on a CPU and the checkpoint's own on a GPU.
+        Dropout is zeroed in the config: two forward passes in train mode must agree (PPO detail 15), and T5 reads
+        its rate from the config in functional calls.
+
+        Raises:
+            ModelError: absent, gated, corrupt, pickled, or made for another backbone.
+        """
+        where = device if isinstance(device, torch.device) else pick_device(device)
+        config = load_config(backbone, spec)
+        tokenizer = load_tokenizer(spec.tokenizer or backbone, spec)
+        model = _load_backbone(str(backbone), config, spec, where)
+        policy = cls(model, tokenizer, spec, fingerprint(backbone, config))
+        for stage, folder in (adapters or {}).items():
+            policy.load_adapter(stage, Path(folder))
+        model.eval()
+        return policy
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """``base`` and the stages that have an adapter."""
+        return ("base", *self._adapters)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone lies."""
+        return self.model.device
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """Tokens that end a reply: the tokenizer's EOS and those of the checkpoint's generation config."""
+        listed = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        more = listed if isinstance(listed, list) else [] if listed is None else [listed]
+        return frozenset([self.chat.eos_id, *more])
+
+    def load_adapter(self, stage: str, folder: Path) -> None:
+        """Add the adapter in ``folder`` as ``stage``; an adapter of that name is replaced.
+
+        Raises:
+            ModelError: the folder holds no sound adapter, or one made for another backbone.
+        """
+        from peft import PeftModel
+
+        refuse_pickle(folder)
+        if not (folder / "adapter_config.json").is_file():
+            raise ModelError(
+                f"The adapter of stage {stage} is not complete: {folder} has no adapter_config.json. "
+                "Train the stage again or promote an earlier version with `sawyer models rollback`."
+            )
+        try:
+            if isinstance(self.model, PeftModel):
+                if stage in self._adapters:
+                    self.model.delete_adapter(stage)
+                self.model.load_adapter(str(folder), adapter_name=stage, is_trainable=False)
+            else:
+                self.model = PeftModel.from_pretrained(self.model, str(folder), adapter_name=stage)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ModelError(explain_unreadable(f"adapter of stage {stage}", folder, error)) from error
+        except Exception as error:  # safetensors raises an exception type of its own, which it does not export
+            if type(error).__name__ != "SafetensorError":
+                raise
+            raise ModelError(explain_unreadable(f"adapter of stage {stage}", folder, error)) from error
+        self._remember(stage)
+
+    def add_adapter(self, stage: str, lora: LoraSpec, *, copy_of: str | None = None) -> None:
+        """Add a fresh adapter (its output is exactly zero), or an exact copy of another stage's."""
+        from peft import LoraConfig, PeftModel, get_peft_model
+
+        if copy_of is not None:
+            config = copy.deepcopy(self.model.peft_config[copy_of])
+            config.inference_mode = False
+        else:
+            config = LoraConfig(
+                r=lora.r,
+                lora_alpha=lora.alpha,
+                lora_dropout=lora.dropout,
+                target_modules=lora.target,
+                task_type="SEQ_2_SEQ_LM" if self.is_encoder_decoder else "CAUSAL_LM",
+            )
+        if isinstance(self.model, PeftModel):
+            self.model.add_adapter(stage, config)
+        else:
+            self.model = get_peft_model(self.model, config, adapter_name=stage)
+        self._remember(stage)
+        if copy_of is not None:
+            with torch.no_grad():
+                for ours, theirs in zip(self._adapters[stage], self._adapters[copy_of], strict=True):
+                    ours.copy_(theirs)
+
+    def save_adapter(self, stage: str, folder: Path) -> None:
+        """Write one stage's adapter as a PEFT folder (safetensors, no embeddings)."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(folder, selected_adapters=[stage], save_embedding_layers=False)
+        nested = folder / stage
+        if nested.is_dir():  # PEFT puts every adapter not called "default" into a folder of its name
+            for file in nested.iterdir():
+                file.replace(folder / file.name)
+            nested.rmdir()
+
+    def parameters_of(self, stage: str) -> list[torch.nn.Parameter]:
+        """The adapter's parameters in a fixed order."""
+        return self._adapters[stage]
+
+    @contextmanager
+    def using(self, stage: str, *, train: bool = False) -> Iterator[Any]:
+        """Make ``stage`` answer inside the block and restore what was active before; yields the model.
+
+        With ``train`` the stage's adapter, and nothing else, requires gradients.
+
+        Raises:
+            ModelError: the stage has no adapter.
+        """
+        before = (self._active, self._training)
+        self._switch(stage, train)
+        try:
+            if stage == "base" and self._adapters:
+                with self.model.disable_adapter():
+                    yield self.model
+            else:
+                yield self.model
+        finally:
+            self._switch(*before)
+
+    def check_stage(self, stage: str) -> None:
+        """Raise ModelError unless ``stage`` can be asked."""
+        if stage not in self.stages:
+            raise ModelError(f"There is no stage {stage!r} here; there are: {', '.join(self.stages)}.")
+
+    def _switch(self, stage: str, train: bool) -> None:
+        self.check_stage(stage)
+        if stage != "base" and self.model.active_adapter != stage:
+            self.model.set_adapter(stage, inference_mode=not train)
+        for name, parameters in self._adapters.items():
+            for parameter in parameters:
+                parameter.requires_grad_(train and name == stage)
+        self._active, self._training = stage, train
+
+    def _remember(self, stage: str) -> None:
+        self._adapters[stage] = [p for n, p in self.model.named_parameters() if f".{stage}." in n and "lora_" in n]
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        self._active, self._training = "base", False
+
+
+def fingerprint(backbone: str | Path, config: Any) -> str:
+    """A short hash that tells backbones apart without reading gigabytes.
+
+    Of a folder: every weights file's size, header and sixteen samples. Of a hub model: its id and commit.
+    """
+    digest = hashlib.sha256()
+    folder = Path(backbone)
+    if not folder.is_dir():
+        digest.update(f"{backbone}@{getattr(config, '_commit_hash', None)}".encode())
+        return digest.hexdigest()[:16]
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        digest.update(str(size).encode())
+        with file.open("rb") as stream:
+            for part in range(17):
+                stream.seek(size * part // 17)
+                digest.update(stream.read(65536))
+    return digest.hexdigest()[:16]
+
+
+def _load_backbone(name: str, config: Any, spec: ModelSpec, device: torch.device) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, BitsAndBytesConfig
+
+    if Path(name).is_dir():
+        refuse_pickle(Path(name))
+    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    options: dict[str, Any] = {"config": config, "use_safetensors": True, "trust_remote_code": spec.trust_remote_code}
+    if spec.attention != "auto":
+        options["attn_implementation"] = spec.attention
+    if spec.dtype != "auto":
+        options["dtype"] = getattr(torch, spec.dtype)
+    else:
+        options["dtype"] = torch.float32 if device.type == "cpu" else "auto"
+    if spec.quantization == "nf4":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16 if options["dtype"] == "auto" else options["dtype"],
+        )
+        options["device_map"] = {"": device}
+    try:
+        model = kind.from_pretrained(name, revision=spec.revision, **options)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise ModelError(explain_missing("backbone", name, "model.backbone", error)) from error
+    except Exception as error:  # see Policy.load_adapter
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ModelError(explain_unreadable("backbone", Path(name), error)) from error
+    model.requires_grad_(False)
+    return model if spec.quantization == "nf4" else model.to(device)

@@ -1,0 +1,33 @@
+"""Recipes: one YAML file that says everything a training run and its evaluation need."""
+
+from sawyer.recipe.load import load_recipe, parse_overrides, save_resolved
+from sawyer.recipe.spec import (
+    BaseSpec,
+    ChatSpec,
+    DataSource,
+    EvaluateSpec,
+    LoraSpec,
+    ModelSpec,
+    PpoSpec,
+    Recipe,
+    RewardSpec,
+    ServeSpec,
+    SftSpec,
+)
+
+__all__ = [
+    "BaseSpec",
+    "ChatSpec",
+    "DataSource",
+    "EvaluateSpec",
+    "LoraSpec",
+    "ModelSpec",
+    "PpoSpec",
+    "Recipe",
+    "RewardSpec",
+    "ServeSpec",
+    "SftSpec",
+    "load_recipe",
+    "parse_overrides",
+    "save_resolved",
+]

@@ -1,0 +1,295 @@
+"""The sections of a recipe as pydantic models: unknown keys are refused, values are checked, nothing is mutable.
+
+Field descriptions double as documentation (``docs/recipes.md`` is generated from them). Sources of the PPO defaults:
+"The N Implementation Details of RLHF with PPO" and TRL 1.12's ``PPOConfig``.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+LearningRate = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Spec(BaseModel):
+    """Base of every section."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class DataSource(Spec):
+    """One set of records: a Hugging Face dataset, or a local file or folder (``SAWYER_DATA`` is searched first)."""
+
+    name: str = Field(min_length=1, description="hub id, or path of a file or folder; starter/… is in the package")
+    split: str = Field("train", description="split of the dataset; for a folder, the stem of the file")
+    subset: str | None = Field(None, description="configuration name of a hub dataset")
+    revision: str | None = Field(None, description="commit, tag or branch of a hub dataset")
+    format: Literal["auto", "hh", "guanaco", "scored"] = Field(
+        "auto", description="auto reads the field names; the others are the layouts of well-known public sets"
+    )
+    fields: dict[str, str] = Field(default_factory=dict, description="our field name -> the source's field name")
+    limit: Positive | None = Field(None, description="use at most this many records, after shuffling")
+    weight: float = Field(1.0, gt=0.0, le=1000.0, description="share in a mixture (base), or repetitions (sft)")
+    render: Literal["chat", "transcript", "text"] = Field(
+        "chat", description="base only: how conversations become text (chat template, or A:/B: lines)"
+    )
+
+
+class ChatSpec(Spec):
+    """How a conversation becomes text where the tokenizer has no chat template of its own."""
+
+    user: str = "### User:\n"
+    assistant: str = "### Assistant:\n"
+    system: str = "### System:\n"
+    separator: str = "\n\n"
+    stop: str | None = Field(None, description="plain-text mark that ends a reply, before EOS (e.g. '###STOP###')")
+    system_prompt: str | None = Field(None, description="system message used when a conversation brings none")
+    use_template: bool = Field(True, description="use the tokenizer's chat template when it has one")
+
+
+class ModelSpec(Spec):
+    """The frozen backbone that all stages share."""
+
+    backbone: str | None = Field(None, description="hub id or folder; empty when the recipe's base section trains it")
+    revision: str | None = Field(None, description="commit, tag or branch on the hub")
+    tokenizer: str | None = Field(None, description="hub id or folder of the tokenizer; default: the backbone's")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantization: Literal["none", "nf4"] = "none"
+    context: Positive = Field(512, description="longest prompt plus reply, in tokens")
+    trust_remote_code: bool = False
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    chat: ChatSpec = ChatSpec()
+
+
+class LoraSpec(Spec):
+    """The low-rank adapters of sft and rlf."""
+
+    r: Positive = 16
+    alpha: Positive = 32
+    dropout: Fraction = 0.0
+    target: str | list[str] = Field("all-linear", description="PEFT target modules")
+
+
+class TokenizerSpec(Spec):
+    """The byte-level BPE tokenizer trained for a new backbone."""
+
+    vocab_size: int = Field(8192, ge=300, le=65536)
+    characters: Positive = Field(30_000_000, description="text read to train it, in characters")
+
+
+class ArchitectureSpec(Spec):
+    """Shape of a new Llama backbone."""
+
+    hidden_size: Positive = 384
+    layers: Positive = 8
+    heads: Positive = 6
+    kv_heads: Positive | None = None
+    intermediate_size: Positive = 1024
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "ArchitectureSpec":
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}")
+        return self
+
+
+class PhaseSpec(Spec):
+    """A stretch of pretraining with its own sequence length and mixture."""
+
+    tokens: Positive
+    sequence_length: Positive = 256
+    batch_tokens: Positive = Field(16384, description="tokens in one optimiser step")
+    micro_batch: Positive = Field(16, description="sequences in one forward pass")
+    weights: dict[str, float] = Field(default_factory=dict, description="source name -> share; default: the sources'")
+
+
+class BaseSpec(Spec):
+    """Pretraining from scratch (tiny and nano only)."""
+
+    tokenizer: TokenizerSpec = TokenizerSpec()
+    architecture: ArchitectureSpec = ArchitectureSpec()
+    sources: list[DataSource] = Field(min_length=1)
+    phases: list[PhaseSpec] = Field(min_length=1)
+    optimizer: Literal["adamw", "muon"] = "muon"
+    lr: LearningRate = Field(0.003, description="AdamW rate of embeddings and norms (and of all, with adamw)")
+    muon_lr: LearningRate = 0.02
+    weight_decay: Fraction = 0.01
+    warmup: Fraction = Field(0.02, description="share of all steps")
+    decay: Fraction = Field(0.4, description="share of all steps over which the rate falls to zero")
+    grad_norm: float = Field(1.0, gt=0)
+    save_every: Positive = Field(100, description="steps between checkpoints")
+    log_every: Positive = 10
+    sample_every: Positive = 200
+
+
+class SftSpec(Spec):
+    """Supervised fine-tuning with loss on the assistant's tokens only."""
+
+    sources: list[DataSource] = Field(min_length=1)
+    epochs: float = Field(3.0, gt=0)
+    lr: LearningRate = 2e-4
+    batch_size: Positive = 16
+    micro_batch: Positive = Field(8, description="sequences in one forward pass; gradients are accumulated")
+    max_length: Positive = 512
+    warmup: Fraction = 0.03
+    weight_decay: Fraction = 0.0
+    optimizer: str = Field("adamw_torch", description="a transformers optimiser name, e.g. paged_adamw_8bit")
+    gradient_checkpointing: bool = False
+    held_out: Fraction = Field(0.05, description="share of conversations kept for evaluation, by hash")
+    save_every: Positive = 50
+    log_every: Positive = 5
+    sample_every: Positive = 100
+
+
+class RobertaSpec(Spec):
+    """Shape of a reward model trained from scratch, with a tokenizer of its own."""
+
+    vocab_size: int = Field(8192, ge=300, le=65536)
+    hidden_size: Positive = 256
+    layers: Positive = 4
+    heads: Positive = 4
+    intermediate_size: Positive = 1024
+
+
+class RewardSpec(Spec):
+    """The RoBERTa reward model, trained on preference pairs."""
+
+    model: str | None = Field(None, description="classifier or encoder to start from; empty: the shape in scratch")
+    revision: str | None = None
+    scratch: RobertaSpec | None = None
+    sources: list[DataSource] = Field(min_length=1)
+    text_sources: list[DataSource] = Field(default_factory=list, description="scratch: text for masked pretraining")
+    text_steps: int = Field(0, ge=0, description="scratch: steps of masked-language-model pretraining")
+    own_samples: int = Field(0, ge=0, description="pairs made of a reference reply above the base's or SFT's own")
+    epochs: float = Field(1.0, gt=0)
+    lr: LearningRate = 2e-5
+    batch_size: Positive = 32
+    max_length: Positive = 384
+    warmup: Fraction = 0.05
+    weight_decay: Fraction = 0.01
+    margin: bool = Field(False, description="subtract the pair's score difference inside the loss, where given")
+    held_out: Fraction = 0.08
+    save_every: Positive = 100
+    log_every: Positive = 10
+
+
+class KlSpec(Spec):
+    """The leash to the reference: a fixed coefficient, or one adapted towards a target."""
+
+    beta: float = Field(0.05, ge=0)
+    target: float | None = Field(None, gt=0, description="nats a response; given, beta is adapted towards it")
+    horizon: Positive = Field(10_000, description="episodes over which beta adapts")
+
+
+class PpoSpec(Spec):
+    """Reinforcement learning from feedback by PPO."""
+
+    prompts: list[DataSource] = Field(min_length=1)
+    reward: str | None = Field(None, description="classifier by hub id or folder; default: the recipe's reward model")
+    label: str | None = Field(None, description="label whose logit is the reward; default: the only or last one")
+    steps: Positive = Field(100, description="rollout-and-update rounds")
+    batch_size: Positive = Field(64, description="episodes a step")
+    minibatch_size: Positive = Field(32, description="episodes an optimiser step")
+    micro_batch: Positive = Field(16, description="episodes a forward pass")
+    epochs: Positive = Field(4, description="passes over a rollout")
+    max_prompt: Positive = Field(128, description="longest prompt, in tokens; longer ones are left out")
+    max_new_tokens: Positive = 64
+    temperature: float = Field(1.0, gt=0)
+    lr: LearningRate = 1e-5
+    value_lr: LearningRate | None = Field(None, description="rate of the value head; default: lr")
+    grad_norm: float = Field(1.0, gt=0)
+    clip: float = Field(0.2, gt=0)
+    value_clip: float = Field(0.2, gt=0)
+    value_coefficient: float = Field(0.1, ge=0)
+    gamma: Fraction = 1.0
+    lam: Fraction = 0.95
+    kl: KlSpec = KlSpec()
+    missing_eos_penalty: float = Field(1.0, ge=0)
+    empty_score: float = Field(-5.0, description="normalised score of an empty response")
+    score_clip: float = Field(5.0, gt=0)
+    normalize_samples: Positive = Field(128, description="SFT replies scored to freeze the reward's mean and deviation")
+    target_kl: float | None = Field(0.1, gt=0, description="approximate KL that ends an epoch early, nats a token")
+    held_out: Fraction = 0.1
+    save_every: Positive = 10
+    sample_every: Positive = 20
+    watch: bool = Field(True, description="stop a run that collapses")
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> "PpoSpec":
+        if self.batch_size % self.minibatch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of minibatch_size {self.minibatch_size}"
+            )
+        if self.minibatch_size % self.micro_batch:
+            raise ValueError(
+                f"minibatch_size {self.minibatch_size} must be a multiple of micro_batch {self.micro_batch}"
+            )
+        return self
+
+
+class EvaluateSpec(Spec):
+    """Held-out prompts and how the stages answer them."""
+
+    prompts: list[DataSource] = Field(default_factory=list, description="default: the held-out part of ppo.prompts")
+    limit: Positive = Field(200, description="prompts asked")
+    max_new_tokens: Positive = 64
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    batch_size: Positive = 32
+    samples: Positive = Field(12, description="prompts in the sample table")
+
+
+class ServeSpec(Spec):
+    """Defaults of the server."""
+
+    max_tokens: Positive = 96
+    temperature: float = Field(0.7, ge=0, le=2)
+    top_p: float = Field(0.95, gt=0, le=1)
+    examples: list[str] = Field(
+        default_factory=lambda: [
+            "Who are you?",
+            "How do I make a good cup of tea?",
+            "Why is the sky blue?",
+            "Can you cheer me up a little?",
+        ]
+    )
+
+
+class Recipe(Spec):
+    """Everything one SAWYER needs. A section that is left out is a step that is not run."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="names the run and registry folders")
+    description: str = ""
+    seed: int = Field(0, ge=0, lt=2**31)
+    threads: Positive | None = Field(None, description="CPU threads; default: all cores")
+    shipped: str | None = Field(None, description="folder of the package with base/ sft/ rlf/ reward/, used until "
+                                                  "a run of your own has made newer versions")  # fmt: skip
+    model: ModelSpec = ModelSpec()
+    lora: LoraSpec = LoraSpec()
+    base: BaseSpec | None = None
+    sft: SftSpec | None = None
+    reward: RewardSpec | None = None
+    ppo: PpoSpec | None = None
+    evaluate: EvaluateSpec = EvaluateSpec()
+    serve: ServeSpec = ServeSpec()
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> "Recipe":
+        if self.model.backbone is None and self.base is None:
+            raise ValueError("give model.backbone (a hub id or folder), or a base section that trains one")
+        if self.model.backbone is not None and self.base is not None:
+            raise ValueError("model.backbone and base exclude each other: leave one of them out")
+        if self.ppo and self.ppo.max_prompt + self.ppo.max_new_tokens > self.model.context:
+            raise ValueError(
+                f"ppo.max_prompt {self.ppo.max_prompt} + ppo.max_new_tokens {self.ppo.max_new_tokens} exceed "
+                f"model.context {self.model.context}: lower one of the first two or raise the third"
+            )
+        if self.sft and self.sft.max_length > self.model.context:
+            raise ValueError(
+                f"sft.max_length {self.sft.max_length} exceeds model.context {self.model.context}: lower it"
+            )
+        if self.ppo and not (self.reward or self.ppo.reward):
+            raise ValueError("ppo needs a reward: add a reward section or name a classifier in ppo.reward")
+        return self

@@ -208,11 +208,13 @@ class Registry:
         self._sweep(stage)
         if taken and taken[-1] > 0:
             try:
-                newest = json.loads((self._path(stage, taken[-1]) / MANIFEST).read_text(encoding="utf-8"))
+                newest = self._read(stage, taken[-1], {})
+                self._verify(newest)
+                stored = json.loads((newest.path / MANIFEST).read_text(encoding="utf-8"))
                 # Through JSON once, as the stored one went: tuples are lists there.
-                if all(newest.get(key) == json.loads(json.dumps(manifest[key])) for key in ("files", "info")):
+                if all(stored[key] == json.loads(json.dumps(manifest[key])) for key in ("files", "info")):
                     return taken[-1]
-            except (OSError, ValueError):
+            except CheckpointError:
                 pass  # the newest is damaged: this one gets the next number
         used = [number for number in self.promotions.load().get(stage, []) if number is not None]
         number = max([0, *taken, *used]) + 1
@@ -225,8 +227,7 @@ class Registry:
         return number
 
     def _sweep(self, stage: str) -> None:
-        """Remove what killed processes left half-copied."""
-        for folder in (self.folder / stage).glob(".new-*"):
+        for folder in (self.folder / stage).glob(".new-*"):  # what killed processes left half-copied
             if time.time() - folder.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(folder, ignore_errors=True)
 

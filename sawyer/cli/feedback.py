@@ -1,0 +1,69 @@
+"""`sawyer feedback`: what people voted, as numbers and as training data."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="The preference data: statistics and export.")
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="State folder.", show_default="$SAWYER_HOME or ./.sawyer")
+]
+
+
+@app.command()
+def stats(
+    home: HomeOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Count what was asked, answered and voted."""
+    from sawyer.home import Home
+    from sawyer.store import FeedbackStore
+
+    with FeedbackStore.open(Home.find(home).ensure().db_url) as store:
+        numbers = store.stats()
+        rows = {"preference": store.pairs(), "kto": store.kto_rows(), "sft": store.sft_rows()}
+        numbers["training_rows"] = {form: sum(1 for _ in found) for form, found in rows.items()}
+    if as_json:
+        typer.echo(json.dumps(numbers))
+    else:
+        _print_table(numbers)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="File to write; its ending chooses .jsonl or .parquet.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="preference (prompt, chosen, rejected), kto (prompt, completion, label) or sft (messages).",
+        ),
+    ] = "preference",
+    home: HomeOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write the feedback in TRL's formats; datasets.load_dataset reads the file."""
+    from sawyer.home import Home
+    from sawyer.store import FeedbackStore
+    from sawyer.store.export import export as write
+
+    with FeedbackStore.open(Home.find(home).ensure().db_url) as store:
+        count = write(store, out, form, overwrite=overwrite)
+    typer.echo(f"{count} {form} rows written to {out}")
+
+
+def _print_table(numbers: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Feedback", show_header=False)
+    for name, value in numbers.items():
+        if isinstance(value, dict):
+            parts = (f"{key} {count:.3f}" if isinstance(count, float) else f"{key} {count}"
+                     for key, count in value.items())  # fmt: skip
+            value = "  ".join(parts) or "none yet"
+        table.add_row(name.replace("_", " "), str(value))
+    Console().print(table)

@@ -1,0 +1,18 @@
+"""The feedback store: what people were shown, what they preferred, and the training data that gives."""
+
+from sawyer.store.errors import Conflict, Invalid, NotFound
+from sawyer.store.records import Completion, Rating, RatingRow, Turn, Vote, VoteRow
+from sawyer.store.store import FeedbackStore
+
+__all__ = [
+    "Completion",
+    "Conflict",
+    "FeedbackStore",
+    "Invalid",
+    "NotFound",
+    "Rating",
+    "RatingRow",
+    "Turn",
+    "Vote",
+    "VoteRow",
+]

@@ -1,0 +1,91 @@
+"""What the store accepts: values are checked and cleaned here before any transaction starts."""
+
+import math
+
+from sawyer.store.errors import Invalid, NotFound
+from sawyer.store.records import ANSWER_STAGES, CHOICES, Completion, Turn
+
+ROLES = ("system", "user", "assistant")
+_KEY_LENGTH = 255
+
+
+def clean(text: str) -> str:
+    """Text as every database can hold it: NUL and lone surrogates become U+FFFD.
+
+    Byte-level models and careless clients produce both; PostgreSQL refuses NUL and UTF-8 has no lone
+    surrogates. One odd character must not cost a vote.
+    """
+    text = text.replace("\x00", "\ufffd")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def clean_or_none(text: str | None) -> str | None:
+    """Cleaned text, or None when it says nothing."""
+    return clean(text) if text is not None and text.strip() else None
+
+
+def checked_messages(messages: list[dict]) -> list[dict]:
+    """The messages with only role and content. Raises Invalid unless they end with a user message."""
+    if not messages:
+        raise Invalid("A turn needs at least one message; none was given.")
+    checked = []
+    for place, message in enumerate(messages):
+        role, content = message.get("role"), message.get("content")
+        if role not in ROLES or not isinstance(content, str):
+            raise Invalid(
+                f"Message {place} of the turn has role {role!r} and content of type"
+                f" {type(content).__name__}. Allowed: role {', '.join(ROLES)} and text as content."
+            )
+        checked.append({"role": role, "content": clean(content)})
+    if checked[-1]["role"] != "user":
+        raise Invalid(f"A turn ends with a user message; this one ends with role {checked[-1]['role']!r}.")
+    return checked
+
+
+def check_stage(stage: str) -> None:
+    if stage not in ANSWER_STAGES:
+        raise Invalid(f"Unknown stage {stage!r}. Allowed: {', '.join(ANSWER_STAGES)}.")
+
+
+def check_reward(reward: float | None) -> None:
+    if reward is not None and not math.isfinite(reward):
+        raise Invalid(f"A reward must be a finite number; {reward!r} was given.")
+
+
+def checked_key(idempotency_key: str | None) -> str | None:
+    if idempotency_key is not None and len(idempotency_key) > _KEY_LENGTH:
+        raise Invalid(
+            f"The idempotency key has {len(idempotency_key)} characters; at most {_KEY_LENGTH} are allowed."
+        )
+    return clean_or_none(idempotency_key)
+
+
+def check_vote(choice: str, ranking: list[str] | None, position: int | None) -> None:
+    """What can be said about a vote without looking at its turn."""
+    if choice not in CHOICES:
+        raise Invalid(f"Unknown choice {choice!r}. Allowed: {', '.join(CHOICES)}.")
+    if ranking is not None:
+        if len(set(ranking)) != len(ranking):
+            raise Invalid(f"The ranking {ranking!r} names a stage twice.")
+        if ranking[:1] != [choice]:
+            raise Invalid(f"The ranking {ranking!r} must begin with the choice, {choice!r}, best first.")
+    if position is not None and position < 0:
+        raise Invalid(f"The position {position!r} is the chosen pane's place, counted from 0.")
+
+
+def shown_answers(turn: Turn) -> list[Completion]:
+    """The answers on the screen: the newest of each stage (an earlier one was generated anew)."""
+    newest = {answer.stage: answer for answer in turn.completions}
+    return sorted(newest.values(), key=lambda answer: answer.id)
+
+
+def check_stages_shown(choice: str, ranking: list[str] | None, turn: Turn) -> None:
+    """Raises NotFound when the vote names a stage that has no answer in the turn."""
+    stages = {answer.stage for answer in turn.completions}
+    if not stages:
+        raise NotFound(f"Turn {turn.id} has no answers yet, so there is nothing to vote on.")
+    named = {choice, *(ranking or ())} & set(ANSWER_STAGES) | (set(ranking or ()) - set(CHOICES))
+    for stage in sorted(named - stages):
+        raise NotFound(
+            f"Stage {stage!r} has no answer in turn {turn.id}. It has those of {', '.join(sorted(stages))}."
+        )

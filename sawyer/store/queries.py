@@ -1,0 +1,95 @@
+"""Reading the store: rows into records. Every function takes an open connection and starts no transaction."""
+
+from collections import defaultdict
+from collections.abc import Collection
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, distinct, exists, func, select
+
+from sawyer.store.records import CHOICES, UNDO, Completion, Rating, Turn, Vote
+from sawyer.store.schema import completions, conversations, ratings, turns, votes
+
+
+def vote_record(row: RowMapping) -> Vote:
+    fields = {name: row[name] for name in Vote.__dataclass_fields__}
+    return Vote(**fields | {"voter": row["voter"] or None})
+
+
+def rating_record(row: RowMapping) -> Rating:
+    fields = {name: row[name] for name in Rating.__dataclass_fields__}
+    return Rating(**fields | {"voter": row["voter"] or None})
+
+
+def newest(table: Table, subject: str, upto: int) -> ColumnElement[bool]:
+    """The row is at most `upto` and no later one of the same voter on the same `subject` is."""
+    later = table.alias("later")
+    same = and_(later.c[subject] == table.c[subject], later.c.voter == table.c.voter)
+    overtaken = exists().where(same, later.c.seq > table.c.seq, later.c.seq <= upto)
+    return and_(table.c.seq <= upto, ~overtaken)
+
+
+def last_seq(connection: Connection, table: Table) -> int:
+    """The newest row's number, 0 in an empty table. Rows up to it never change: a snapshot for free."""
+    return connection.scalar(select(func.max(table.c.seq))) or 0
+
+
+def load_turns(connection: Connection, ids: Collection[str]) -> dict[str, Turn]:
+    """The turns of that name with their answers; unknown ids are left out."""
+    answers: dict[str, list[Completion]] = defaultdict(list)
+    chosen = select(completions).where(completions.c.turn_id.in_(ids)).order_by(completions.c.id)
+    for row in connection.execute(chosen).mappings():
+        answers[row["turn_id"]].append(Completion(**row))
+    found = connection.execute(select(turns).where(turns.c.id.in_(ids))).mappings()
+    return {row["id"]: Turn(**row, completions=tuple(answers[row["id"]])) for row in found}
+
+
+def voted_turns(connection: Connection, after: int, upto: int, limit: int) -> list[tuple[Vote, Turn]]:
+    """Up to `limit` counting votes with `after` < seq <= `upto`, each with its turn, in vote order."""
+    rows = connection.execute(
+        select(votes)
+        .where(votes.c.seq > after, newest(votes, "turn_id", upto), votes.c.choice != UNDO)
+        .order_by(votes.c.seq)
+        .limit(limit)
+    )
+    found = [vote_record(row) for row in rows.mappings()]
+    by_id = load_turns(connection, {vote.turn_id for vote in found})
+    return [(vote, by_id[vote.turn_id]) for vote in found]
+
+
+def rated_turns(connection: Connection, after: int, upto: int, limit: int) -> list[tuple[Rating, Turn]]:
+    """Up to `limit` counting ratings with `after` < seq <= `upto`, each with the turn of its answer."""
+    rows = connection.execute(
+        select(ratings, completions.c.turn_id)
+        .join(completions, completions.c.id == ratings.c.completion_id)
+        .where(ratings.c.seq > after, newest(ratings, "completion_id", upto))
+        .order_by(ratings.c.seq)
+        .limit(limit)
+    )
+    found = [(rating_record(row), row["turn_id"]) for row in rows.mappings()]
+    by_id = load_turns(connection, {turn_id for _, turn_id in found})
+    return [(rating, by_id[turn_id]) for rating, turn_id in found]
+
+
+def count_everything(connection: Connection) -> dict:
+    """The numbers of `FeedbackStore.stats`."""
+    counting = and_(newest(votes, "turn_id", last_seq(connection, votes)), votes.c.choice != UNDO)
+    by_choice = dict.fromkeys(CHOICES, 0)
+    chosen = select(votes.c.choice, func.count()).where(counting).group_by(votes.c.choice)
+    by_choice.update({choice: count for choice, count in connection.execute(chosen)})
+    thumbs = select(ratings.c.up, func.count()).group_by(ratings.c.up)
+    thumbs = thumbs.where(newest(ratings, "completion_id", last_seq(connection, ratings)))
+    by_thumb = {up: count for up, count in connection.execute(thumbs)}
+    rewards = select(completions.c.stage, func.avg(completions.c.reward)).group_by(completions.c.stage)
+    rewards = rewards.where(completions.c.reward.is_not(None))
+    voters = select(func.count(distinct(votes.c.voter))).where(counting)
+    return {
+        "conversations": connection.scalar(select(func.count()).select_from(conversations)),
+        "turns": connection.scalar(select(func.count()).select_from(turns)),
+        "completions": connection.scalar(select(func.count()).select_from(completions)),
+        "votes": sum(by_choice.values()),
+        "votes_cast": connection.scalar(select(func.count()).select_from(votes)),
+        "voters": connection.scalar(voters),
+        "edits": connection.scalar(select(func.count(votes.c.edited)).where(counting)),
+        "choices": by_choice,
+        "ratings": {"up": by_thumb.get(True, 0), "down": by_thumb.get(False, 0)},
+        "mean_reward": {stage: mean for stage, mean in connection.execute(rewards)},
+    }

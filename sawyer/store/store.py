@@ -1,0 +1,272 @@
+"""The feedback store: conversations, the answers shown, votes and ratings, and the data they give."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Table, insert, select, update
+
+from sawyer.store import checks, derive, log, queries
+from sawyer.store.database import Database
+from sawyer.store.errors import Clash, NotFound
+from sawyer.store.ids import new_id
+from sawyer.store.records import UNDO, Rating, RatingRow, Turn, Vote, VoteRow
+from sawyer.store.schema import completions, conversations, ratings, turns, votes
+
+Row = TypeVar("Row", Vote, Rating)
+Receipt = TypeVar("Receipt", VoteRow, RatingRow)
+
+_CHUNK = 500  # votes read per transaction, so that a long export blocks nobody and stays small
+
+
+class FeedbackStore:
+    """Everything people were shown and what they thought of it. Threads and processes may share one.
+
+    Each `add_*` is one transaction that is on the disk when the call returns. Votes and ratings are
+    append-only logs in which the newest row of a voter counts. Errors are StoreErrors: NotFound for an
+    unknown id, Conflict for a reused idempotency key, Invalid for a value that can never be stored, and
+    StoreError itself when the database cannot do it (locked, full, read-only, damaged): nothing is stored.
+    """
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    @classmethod
+    def open(cls, url: str, *, busy_seconds: float = 30.0) -> "FeedbackStore":
+        """Open the store at an SQLAlchemy URL, creating or upgrading its tables.
+
+        Args:
+            url: `sqlite:///file` or `postgresql://...` (`Home.db_url`).
+            busy_seconds: how long a transaction waits for another writer before it fails.
+        """
+        return cls(Database.open(url, busy_seconds))
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> "FeedbackStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What was shown
+
+    def add_conversation(self, *, recipe: str | None = None, voter: str | None = None) -> str:
+        """Start a conversation and return its id."""
+        row: dict[str, Any] = {
+            "id": new_id(),
+            "recipe": recipe,
+            "voter": checks.clean_or_none(voter),
+            "created": time.time(),
+        }
+        with self._database.write() as connection:
+            connection.execute(insert(conversations), row)
+        return row["id"]
+
+    def add_turn(self, conversation_id: str, messages: list[dict], parent: str | None = None) -> str:
+        """Store what the stages are asked: the shared history ending with the user's message.
+
+        Args:
+            messages: [{"role": "system" | "user" | "assistant", "content": str}, ...].
+            parent: the turn this one continues, of the same conversation.
+        """
+        row: dict[str, Any] = {"id": new_id(), "conversation_id": conversation_id, "parent_id": parent}
+        row |= {"messages": checks.checked_messages(messages), "created": time.time()}
+        with self._database.write() as connection:
+            known = select(conversations.c.id).where(conversations.c.id == conversation_id)
+            if connection.scalar(known) is None:
+                raise NotFound(f"There is no conversation {conversation_id!r}.")
+            if parent is not None:
+                home = select(turns.c.conversation_id).where(turns.c.id == parent)
+                if connection.scalar(home) != conversation_id:
+                    raise NotFound(f"Conversation {conversation_id} has no turn {parent!r} to continue.")
+            connection.execute(insert(turns), row)
+        return row["id"]
+
+    def add_completion(
+        self,
+        turn_id: str,
+        stage: str,
+        *,
+        prompt_text: str,
+        text: str,
+        tokens: int,
+        adapter_version: str | None = None,
+        sampling: dict | None = None,
+        seed: int | None = None,
+        finish_reason: str | None = None,
+        seconds: float | None = None,
+        reward: float | None = None,
+    ) -> str:
+        """Store one stage's answer and return its id.
+
+        Args:
+            prompt_text: exactly what the model was given. text: its answer, `tokens` tokens long.
+            finish_reason: "stop", "length", or "cancelled" / "error" for one that teaches nothing.
+        """
+        checks.check_stage(stage)
+        checks.check_reward(reward)
+        row: dict[str, Any] = {
+            "id": new_id(),
+            "turn_id": turn_id,
+            "stage": stage,
+            "adapter_version": adapter_version,
+        }
+        row |= {"prompt_text": checks.clean(prompt_text), "text": checks.clean(text), "tokens": tokens}
+        row |= {"sampling": sampling or {}, "seed": seed, "finish_reason": finish_reason}
+        row |= {"seconds": seconds, "reward": reward, "created": time.time()}
+        with self._database.write() as connection:
+            log.require_turn(connection, turn_id)
+            connection.execute(insert(completions), row)
+        return row["id"]
+
+    def set_reward(self, completion_id: str, reward: float) -> None:
+        """Note the reward of an answer that was scored after it was shown."""
+        checks.check_reward(reward)
+        with self._database.write() as connection:
+            change = update(completions).where(completions.c.id == completion_id).values(reward=reward)
+            if connection.execute(change).rowcount == 0:
+                raise NotFound(f"There is no answer {completion_id!r}.")
+
+    # What people thought of it
+
+    def add_vote(
+        self,
+        turn_id: str,
+        choice: str,
+        voter: str | None = None,
+        comment: str | None = None,
+        ranking: list[str] | None = None,
+        edited: str | None = None,
+        position: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> VoteRow:
+        """Store a vote; it is on the disk when this returns. The voter's newest on the turn counts.
+
+        Args:
+            choice: base, sft, rlf, tie or bad.
+            voter: who votes; all anonymous votes (None) on a turn count as one voter.
+            ranking: stages best first, beginning with the choice; may leave some out.
+            edited: the answer as it should have been.
+            position: place of the chosen pane on the page, from 0.
+            idempotency_key: a repeat of the same request with the same key stores nothing and returns the
+                first vote; the same key with another request raises Conflict.
+        """
+        checks.check_vote(choice, ranking, position)
+        key = checks.checked_key(idempotency_key)
+        request: dict[str, Any] = {
+            "turn_id": turn_id,
+            "choice": choice,
+            "voter": checks.clean_or_none(voter) or "",
+        }
+        request |= {"comment": checks.clean_or_none(comment), "ranking": ranking, "position": position}
+        request |= {"edited": checks.clean_or_none(edited)}
+        return self._append(log.append_vote, request, key)
+
+    def undo_vote(
+        self, turn_id: str, voter: str | None = None, *, idempotency_key: str | None = None
+    ) -> VoteRow:
+        """Take back the voter's vote on a turn (a new row; nothing is deleted). Repeatable by its key."""
+        key = checks.checked_key(idempotency_key)
+        request: dict[str, Any] = {
+            "turn_id": turn_id,
+            "choice": UNDO,
+            "voter": checks.clean_or_none(voter) or "",
+        }
+        return self._append(log.append_vote, request, key)
+
+    def add_rating(
+        self, completion_id: str, up: bool, voter: str | None = None, idempotency_key: str | None = None
+    ) -> RatingRow:
+        """Store a thumb up or down on one answer; the voter's newest on it counts. Keys as in `add_vote`."""
+        key = checks.checked_key(idempotency_key)
+        request: dict[str, Any] = {
+            "completion_id": completion_id,
+            "up": up,
+            "voter": checks.clean_or_none(voter) or "",
+        }
+        return self._append(log.append_rating, request, key)
+
+    def _append(
+        self,
+        append: Callable[[Connection, dict[str, Any], str | None], Receipt],
+        request: dict[str, Any],
+        key: str | None,
+    ) -> Receipt:
+        try:
+            with self._database.write() as connection:
+                return append(connection, request, key)
+        except Clash:
+            # PostgreSQL only: another connection committed the same key meanwhile, and is now visible.
+            with self._database.write() as connection:
+                return append(connection, request, key)
+
+    # Reading
+
+    def turn(self, turn_id: str) -> Turn:
+        """The turn with all its answers."""
+        with self._database.read() as connection:
+            found = queries.load_turns(connection, [turn_id])
+        if turn_id not in found:
+            raise NotFound(f"There is no turn {turn_id!r}.")
+        return found[turn_id]
+
+    def votes(self, newest_only: bool = True) -> list[Vote]:
+        """The votes that count, oldest first; with newest_only=False the whole log, undo rows included."""
+        if newest_only:
+            return [vote for vote, _ in self._voted()]
+        with self._database.read() as connection:
+            rows = connection.execute(select(votes).order_by(votes.c.seq)).mappings()
+            return [queries.vote_record(row) for row in rows]
+
+    def stats(self) -> dict:
+        """Counts: conversations, turns, completions, votes (that count), votes_cast (all rows), voters,
+        edits, choices {choice: n}, ratings {up, down}, mean_reward {stage: float}."""
+        with self._database.read() as connection:
+            return queries.count_everything(connection)
+
+    def pairs(self) -> Iterator[dict]:
+        """Preference rows, see `derive.pairs`: prompt (messages), chosen and rejected (text), origin."""
+        for vote, turn in self._voted():
+            yield from derive.pairs(vote, turn)
+
+    def kto_rows(self) -> Iterator[dict]:
+        """Rows with prompt (messages), completion (text) and label (bool), and origin.
+
+        They come from thumbs and "all bad" votes; where a voter gave one answer both, the thumb counts.
+        """
+        rated = set()
+        for rating, turn in self._rated():
+            rated.add((rating.voter, rating.completion_id))
+            yield from derive.thumb(rating, turn)
+        for vote, turn in self._voted():
+            for row in derive.negatives(vote, turn):
+                if (vote.voter, row["completion_id"]) not in rated:
+                    yield row
+
+    def sft_rows(self) -> Iterator[dict]:
+        """Rows with messages (ending with an edited reply) and origin."""
+        for vote, turn in self._voted():
+            yield from derive.edits(vote, turn)
+
+    def _voted(self) -> Iterator[tuple[Vote, Turn]]:
+        return self._chunks(votes, queries.voted_turns)
+
+    def _rated(self) -> Iterator[tuple[Rating, Turn]]:
+        return self._chunks(ratings, queries.rated_turns)
+
+    def _chunks(
+        self, table: Table, load: Callable[[Connection, int, int, int], list[tuple[Row, Turn]]]
+    ) -> Iterator[tuple[Row, Turn]]:
+        """All counting rows as of now, whatever is appended while the caller iterates."""
+        with self._database.read() as connection:
+            upto = queries.last_seq(connection, table)
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                found = load(connection, after, upto, _CHUNK)
+            yield from found
+            if len(found) < _CHUNK:
+                return
+            after = found[-1][0].seq

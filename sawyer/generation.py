@@ -31,6 +31,7 @@ class Row:
         top_p: nucleus; 1 leaves the distribution as it is.
         seed: of the row's own uniform numbers.
         stop: texts that end the reply; they are cut off it.
+        top_logprobs: how many of the likeliest tokens to report at every place.
     """
 
     prompt: Sequence[int]
@@ -40,15 +41,20 @@ class Row:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    top_logprobs: int = 0
 
 
 class Token(NamedTuple):
-    """One step of one row. ``finish`` is None, ``stop`` (EOS or a stop text) or ``length``."""
+    """One step of one row. ``finish`` is None, ``stop`` (EOS or a stop text) or ``length``.
+
+    ``top`` holds the likeliest tokens as (id, log-probability), likeliest first, if the row asked for them.
+    """
 
     row: int
     id: int
     logprob: float
     finish: str | None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,11 +102,11 @@ def generate(
 def finish_generation(policy: Policy, row: Row, made: Sequence[Token]) -> Generation:
     """Collect a row's tokens; text after a stop text is cut."""
     ids = [token.id for token in made]
-    text = policy.chat.decode(ids)
-    for stop in row.stop:
-        text = text.split(stop)[0].rstrip()
+    text = policy.tokenizer.decode(ids, skip_special_tokens=True)
+    for stop in row.stop:  # before white space is stripped: a stop text may begin with some
+        text = text.split(stop)[0]
     finished = bool(made) and made[-1].finish == "stop"
-    return Generation(ids, text, finished, [token.logprob for token in made])
+    return Generation(ids, text.strip(), finished, [token.logprob for token in made])
 
 
 @torch.inference_mode()
@@ -126,10 +132,12 @@ def decode(policy: Policy, rows: Sequence[Row], cancelled: set[int] | None = Non
         steps = [len(made[i]) for i in alive]
         draw = torch.stack([uniforms[i][t] for i, t in zip(alive, steps, strict=True)]).to(device)
         chosen, logprobs = choose(logits, [rows[i] for i in alive], draw)
+        tops = likeliest(logits, [rows[i] for i in alive])
         step = []
         for place, i in enumerate(alive):
             made[i].append(chosen[place])
-            step.append(Token(i, chosen[place], logprobs[place], _finish(policy, rows[i], made[i])))
+            finish = _finish(policy, rows[i], made[i])
+            step.append(Token(i, chosen[place], logprobs[place], finish, tops[place]))
         yield step
         gone = cancelled or ()
         keep = [p for p, token in enumerate(step) if token.finish is None and token.row not in gone]
@@ -181,6 +189,19 @@ def choose(logits: Tensor, rows: Sequence[Row], uniform: Tensor) -> tuple[list[i
         chosen = torch.where(greedy, logprobs.argmax(-1), drawn)
     picked = logprobs.gather(-1, chosen[:, None]).squeeze(-1)
     return chosen.tolist(), picked.tolist()
+
+
+def likeliest(logits: Tensor, rows: Sequence[Row]) -> list[tuple[tuple[int, float], ...]]:
+    """Each row's likeliest tokens, as many as it asked for, with log-probabilities under its temperature."""
+    most = min(max(row.top_logprobs for row in rows), logits.shape[-1])
+    if most == 0:
+        return [()] * len(rows)
+    heat = torch.tensor([row.temperature or 1.0 for row in rows], device=logits.device)
+    values, ids = (logits.float() / heat[:, None]).log_softmax(-1).topk(most, dim=-1)
+    return [
+        tuple(zip(some[: row.top_logprobs], logprobs[: row.top_logprobs], strict=True))
+        for row, some, logprobs in zip(rows, ids.tolist(), values.tolist(), strict=True)
+    ]
 
 
 def _nucleus(logprobs: Tensor, top_p: Tensor) -> Tensor:

@@ -1,0 +1,145 @@
+"""The application: parts are handed to it, nothing is global.
+
+``create_app`` puts together an engine, a store and a scorer, whatever they are. ``build_app`` makes the usual
+ones for a recipe: models load in the background, ``/healthz`` answers at once and ``/readyz`` says when replies
+can be made.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from sawyer.errors import UsageError
+from sawyer.home import Home
+from sawyer.recipe import Recipe
+from sawyer.registry import Registry
+from sawyer.store import FeedbackStore
+from sawyer.types import Stage
+from serve import compare, errors, feedback_api, models_api, openai_api
+from serve.engine import Engine
+from serve.envelope import EnvelopeMiddleware
+from serve.limits import MAX_BODY, LimitMiddleware, RateLimit, rate_limit_from_environment
+from serve.local_engine import Loaded, LocalEngine
+from serve.metrics import Metrics
+from serve.recorder import Recorder
+from serve.scorer import BackgroundScorer, NoScorer, Scorer, TextScorer
+from serve.service import Service
+
+
+def create_app(
+    engine: Engine,
+    store: FeedbackStore,
+    *,
+    recipe: Recipe,
+    scorer: Scorer | None = None,
+    rate_limit: RateLimit | None = None,
+    max_body: int = MAX_BODY,
+    on_close: Callable[[], None] | None = None,
+) -> FastAPI:
+    """The API over these parts. It starts and closes the engine and the scorer; the store stays the caller's.
+
+    Args:
+        scorer: scores replies; default: none are scored.
+        rate_limit: default: as ``SAWYER_RATE_LIMIT`` says.
+        max_body: largest request, in bytes.
+        on_close: called last when the application ends.
+
+    Raises:
+        UsageError: SAWYER_RATE_LIMIT is neither on nor off.
+    """
+    scorer, metrics = scorer or NoScorer(), Metrics(engine)
+    recorder = Recorder(store, scorer, metrics, recipe.name)
+    service = Service(engine, recorder, scorer, metrics, recipe, started=int(time.time()))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        engine.start()
+        scorer.start()
+        try:
+            yield
+        finally:
+            engine.close()
+            await recorder.drain()
+            scorer.close()
+            if on_close is not None:
+                on_close()
+
+    app = FastAPI(
+        title="SAWYER",
+        description="Three stages of one model side by side, and what people think of them.",
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages fetch their scripts from the network
+        redoc_url=None,
+    )
+    for make_router in (
+        openai_api.make_router,
+        compare.make_router,
+        feedback_api.make_router,
+        models_api.make_router,
+        models_api.make_health_router,
+    ):
+        app.include_router(make_router(service))
+    errors.install(app)
+    # The last added is the outermost.
+    app.add_middleware(LimitMiddleware, rate_limit=rate_limit or rate_limit_from_environment(), max_body=max_body)
+    app.add_middleware(EnvelopeMiddleware, metrics=metrics)
+    return app
+
+
+def build_app(recipe: Recipe, home: Home) -> FastAPI:
+    """The API over a recipe's current versions (or the weights shipped with the package) and the home's store.
+
+    Returns before anything heavy is loaded. The store is closed when the application ends.
+
+    Raises:
+        UsageError: nothing has been trained yet, or the home cannot be written.
+        StoreError: the store cannot be opened.
+    """
+    registry = Registry.of(recipe, home.ensure())
+    if recipe.model.backbone is None and not registry.versions("base"):
+        raise UsageError(
+            f"Recipe {recipe.name} has no trained model in {home.registry} yet. Train it with `sawyer pipeline "
+            f"{recipe.name}`, or name another home with --home DIR."
+        )
+    engine = LocalEngine(lambda: load_policy(recipe, registry), context=recipe.model.context)
+    has_reward = registry.versions("reward") or (recipe.ppo and recipe.ppo.reward)
+    scorer = BackgroundScorer(lambda: load_scorer(recipe, registry)) if has_reward else NoScorer()
+    store = FeedbackStore.open(home.db_url)
+    try:
+        return create_app(engine, store, recipe=recipe, scorer=scorer, on_close=store.close)
+    except BaseException:
+        store.close()
+        raise
+
+
+def load_policy(recipe: Recipe, registry: Registry) -> Loaded:
+    """The backbone with the current adapters. Slow; imports torch.
+
+    Raises:
+        ModelError, CheckpointError: something is missing, corrupt or does not fit.
+    """
+    from sawyer.compute import set_threads
+    from sawyer.models import Policy
+
+    set_threads(recipe.threads)
+    base = registry.current("base") if recipe.model.backbone is None else None
+    backbone = base.path if base else recipe.model.backbone
+    assert backbone is not None, recipe.name
+    adapters = {stage: version for stage in ("sft", "rlf") if (version := registry.current(stage))}
+    policy = Policy.load(backbone, {stage: version.path for stage, version in adapters.items()}, spec=recipe.model)
+    versions: dict[Stage, str | None] = {"base": base.ref if base else None}
+    versions |= {stage: version.ref for stage, version in adapters.items()}  # type: ignore[misc]
+    return Loaded(policy, versions)
+
+
+def load_scorer(recipe: Recipe, registry: Registry) -> TextScorer:
+    """The current reward model, else the classifier that the recipe names. Slow; imports torch."""
+    from sawyer.scoring import ClassifierScorer
+
+    ppo, current = recipe.ppo, registry.current("reward")
+    if ppo is not None and ppo.reward is not None and current is None:
+        return ClassifierScorer(ppo.reward, label=ppo.label)
+    assert current is not None, recipe.name
+    return ClassifierScorer(current.path, label=ppo.label if ppo and ppo.reward is None else None)

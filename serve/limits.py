@@ -1,0 +1,150 @@
+"""How much one client may ask: requests a minute, and bytes a request."""
+
+import ipaddress
+import math
+import os
+import time
+from typing import Protocol
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sawyer.errors import UsageError
+from serve.errors import ApiError
+
+MAX_BODY = 1024 * 1024  # bytes; a context of 4,096 tokens is about 20 kB of text
+API_PREFIX = "/v1/"
+
+GENERATE = ("/v1/chat/completions", "/v1/compare")
+FEEDBACK = "/v1/feedback/"
+
+
+class RateLimit(Protocol):
+    """Counts the requests of each client."""
+
+    def wait(self, client: str, method: str, path: str) -> float:
+        """Count a request; return 0 when it may pass, else the seconds until it would."""
+
+
+class Unlimited:
+    """No limits, for benchmarks (``SAWYER_RATE_LIMIT=off``)."""
+
+    def wait(self, client: str, method: str, path: str) -> float:
+        return 0.0
+
+
+class ClientLimits:
+    """A moving window of one minute for each client and kind of request.
+
+    Args:
+        generate, feedback, read: requests a minute that make replies, that store feedback, and all others.
+    """
+
+    def __init__(self, generate: int = 60, feedback: int = 120, read: int = 600) -> None:
+        self._items = {
+            "generate": RateLimitItemPerMinute(generate),
+            "feedback": RateLimitItemPerMinute(feedback),
+            "read": RateLimitItemPerMinute(read),
+        }
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def wait(self, client: str, method: str, path: str) -> float:
+        kind = "read"
+        if method == "POST":
+            kind = "generate" if path in GENERATE else "feedback" if path.startswith(FEEDBACK) else "read"
+        item, key = self._items[kind], f"{kind}:{client}"
+        if self._limiter.hit(item, key):
+            return 0.0
+        return max(0.1, self._limiter.get_window_stats(item, key).reset_time - time.time())
+
+
+def rate_limit_from_environment() -> RateLimit:
+    """``SAWYER_RATE_LIMIT``: ``on`` (default) or ``off``.
+
+    Raises:
+        UsageError: it says something else.
+    """
+    given = os.environ.get("SAWYER_RATE_LIMIT", "on").strip().lower()
+    if given in ("", "on"):
+        return ClientLimits()
+    if given == "off":
+        return Unlimited()
+    raise UsageError(f"SAWYER_RATE_LIMIT is {given!r}. Allowed: on (the default) and off.")
+
+
+def client_of(scope: Scope) -> str:
+    """Who asks: the peer's address as the server sees it; an IPv6 home network (/64) is one client.
+
+    Behind a proxy on the same machine, uvicorn has already put the address of ``X-Forwarded-For`` in its place.
+    """
+    host = str((scope.get("client") or ("unknown", 0))[0])
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+    return host
+
+
+class LimitMiddleware:
+    """Refuses requests to the API that come too often (429) or are too large (413). Other paths pass untouched."""
+
+    def __init__(self, app: ASGIApp, *, rate_limit: RateLimit, max_body: int = MAX_BODY) -> None:
+        self.app, self.rate_limit, self.max_body = app, rate_limit, max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(API_PREFIX):
+            await self.app(scope, receive, send)
+            return
+        try:
+            self._check_rate(scope)
+            body = await self._read_body(scope, receive)
+        except ApiError as error:
+            await error.response()(scope, receive, send)
+            return
+        if body is None:  # the client left before it had sent everything
+            return
+        await self.app(scope, _replayed(body, receive), send)
+
+    def _check_rate(self, scope: Scope) -> None:
+        seconds = self.rate_limit.wait(client_of(scope), scope["method"], scope["path"])
+        if seconds > 0:
+            raise ApiError(
+                429,
+                f"Too many requests from your address. Try again in {math.ceil(seconds)} seconds. (Whoever runs this "
+                "server can lift the limits with SAWYER_RATE_LIMIT=off.)",
+                code="rate_limit_exceeded",
+                retry_after=seconds,
+            )
+
+    async def _read_body(self, scope: Scope, receive: Receive) -> bytes | None:
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.max_body:
+            raise self._too_large()
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if len(body) > self.max_body:
+                raise self._too_large()
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    def _too_large(self) -> ApiError:
+        text = f"The request is larger than the {self.max_body:,} bytes allowed. Send fewer or shorter messages."
+        return ApiError(413, text, code="request_too_large")
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that hands out the body once more and then what the server says (the disconnect)."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay

@@ -1,0 +1,87 @@
+"""Which models there are, under which names, and what a page needs to know about the server."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from sawyer.types import Health, ModelCard, ModelList, Sampling, ServerInfo, Stage
+from serve.errors import unknown_stage
+from serve.service import Service
+
+PREFIX = "sawyer-"
+
+
+def resolve(service: Service, model: str) -> Stage:
+    """The stage behind ``sawyer-rlf``, ``rlf``, ``sawyer-rlf@3`` or ``rlf@3`` (while 3 is the version served).
+
+    Raises:
+        ApiError: 404, no such model.
+    """
+    versions = service.engine.versions
+    wanted = model.removeprefix(PREFIX)
+    for stage, version in versions.items():
+        if wanted in (stage, version):
+            return stage
+    raise unknown_stage(model, [PREFIX + stage for stage in versions])
+
+
+def make_router(service: Service) -> APIRouter:
+    """Routes ``/v1/models`` and ``/v1/info``."""
+    router = APIRouter()
+
+    def cards() -> list[ModelCard]:
+        return [
+            ModelCard(id=PREFIX + stage, created=service.started, root=version and PREFIX + version)
+            for stage, version in service.engine.versions.items()
+        ]
+
+    @router.get("/v1/models", summary="The stages, as OpenAI models")
+    async def models() -> ModelList:
+        return ModelList(data=cards())
+
+    @router.get("/v1/models/{model}", summary="One of the models")
+    async def model(model: str) -> ModelCard:
+        stage = resolve(service, model)
+        return next(card for card in cards() if card.id == PREFIX + stage).model_copy(update={"id": model})
+
+    @router.get("/v1/info", summary="Stages, defaults and examples of this server")
+    async def info() -> ServerInfo:
+        recipe, versions = service.recipe, service.engine.versions
+        return ServerInfo(
+            name=recipe.name,
+            description=recipe.description,
+            stages=list(versions),
+            versions=dict(versions),
+            ready=service.engine.status()[0] == "ok",
+            rewards=service.scorer.enabled,
+            sampling=Sampling(
+                max_tokens=recipe.serve.max_tokens,
+                temperature=recipe.serve.temperature,
+                top_p=recipe.serve.top_p,
+            ),
+            context=service.engine.context,
+            max_tokens=service.engine.context,
+            examples=list(recipe.serve.examples),
+        )
+
+    return router
+
+
+def make_health_router(service: Service) -> APIRouter:
+    """Routes ``/healthz``, ``/readyz`` and ``/metrics``."""
+    router = APIRouter()
+
+    @router.get("/healthz", summary="The process is alive")
+    async def healthz() -> Health:
+        return Health(status="ok")
+
+    @router.get("/readyz", summary="Replies can be made", response_model=Health)
+    async def readyz() -> Response:
+        state, detail = service.engine.status()
+        body = Health(status=state, detail=detail).model_dump()
+        return JSONResponse(body, 200 if state == "ok" else 503, {} if state != "loading" else {"Retry-After": "1"})
+
+    @router.get("/metrics", summary="Prometheus metrics", include_in_schema=False)
+    async def metrics(_: Request) -> Response:
+        return Response(service.metrics.render(), media_type=service.metrics.content_type)
+
+    return router

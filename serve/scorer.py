@@ -1,0 +1,114 @@
+"""Rewards beside the replies, scored on a thread of their own so that decoding does not wait for them."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+logger = logging.getLogger(__name__)
+
+Messages = Sequence[dict[str, str]]
+
+
+class TextScorer(Protocol):
+    """What ``sawyer.scoring`` offers: one float for each prompt and response."""
+
+    def score(self, prompts: list[Messages], responses: list[str]) -> Sequence[float]: ...
+
+
+class Scorer(Protocol):
+    """What the API asks for."""
+
+    enabled: bool
+
+    def start(self) -> None: ...
+
+    async def score(self, messages: Messages, reply: str) -> float | None: ...
+
+    def close(self) -> None: ...
+
+
+class NoScorer:
+    """A server without a reward model."""
+
+    enabled = False
+
+    def start(self) -> None:
+        pass
+
+    async def score(self, messages: Messages, reply: str) -> float | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class BackgroundScorer:
+    """Loads a reward model in the background and scores replies with it, those that wait together in one batch.
+
+    A reward is an ornament: when it cannot be had (still loading, failed, too slow), the reply goes out without one.
+
+    Args:
+        load: makes the scorer; called once, on the scoring thread.
+        patience: seconds a reply waits for its reward.
+        batch: most replies scored in one call.
+    """
+
+    enabled = True
+
+    def __init__(self, load: Callable[[], TextScorer], *, patience: float = 10.0, batch: int = 16) -> None:
+        self._load, self._patience, self._batch = load, patience, batch
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sawyer-scorer")
+        self._waiting: SimpleQueue[tuple[Messages, str, Future[float]]] = SimpleQueue()
+        self._loaded: Future[TextScorer] | None = None
+
+    def start(self) -> None:
+        if self._loaded is None:
+            self._loaded = self._pool.submit(self._load)
+            self._loaded.add_done_callback(_tell_failure)
+
+    async def score(self, messages: Messages, reply: str) -> float | None:
+        """The reward of a reply, or None when there is none to be had in time."""
+        self.start()
+        result: Future[float] = Future()
+        self._waiting.put((messages, reply, result))
+        try:
+            self._pool.submit(self._score_waiting)
+            value = await asyncio.wait_for(asyncio.wrap_future(result), self._patience)
+        except Exception as error:
+            logger.warning("a reply goes without its reward: %s", error or type(error).__name__)
+            return None
+        return value if math.isfinite(value) else None
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _score_waiting(self) -> None:
+        """Score whatever waits now; a later call may then find nothing left to do."""
+        taken = []
+        while len(taken) < self._batch:
+            try:
+                messages, reply, result = self._waiting.get_nowait()
+            except Empty:
+                break
+            if result.set_running_or_notify_cancel():
+                taken.append((messages, reply, result))
+        if not taken:
+            return
+        assert self._loaded is not None
+        try:
+            values = self._loaded.result().score([m for m, _, _ in taken], [reply for _, reply, _ in taken])
+        except Exception as error:
+            for _, _, result in taken:
+                result.set_exception(error)
+            return
+        for (_, _, result), value in zip(taken, values, strict=True):
+            result.set_result(float(value))
+
+
+def _tell_failure(loaded: "Future[TextScorer]") -> None:
+    if not loaded.cancelled() and loaded.exception() is not None:
+        logger.error("The reward model could not be loaded; replies go without rewards. %s", loaded.exception())

@@ -1,0 +1,134 @@
+"""The parts of a running server, and how a request becomes replies that are followed to their end and kept."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sawyer.recipe import Recipe
+from sawyer.types import Sampling
+from serve.engine import Delta, Engine, Failed, Finished, Job, Prepared, Reply
+from serve.errors import from_exception
+from serve.metrics import Metrics
+from serve.recorder import Recorded, Recorder, TurnRef
+from serve.scorer import Scorer
+
+MAX_TOKENS = 32_768  # sawyer.types.Sampling's bound; the context is the one that matters
+
+
+class SamplingFields(Protocol):
+    """The sampling part of a request; None stands for the recipe's default."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    stop: list[str]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A row has ended and is in the store."""
+
+    row: int
+    finished: Finished
+    recorded: Recorded
+
+
+OnEvent = Callable[[Delta | Kept | Failed], None]
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything the routes work with."""
+
+    engine: Engine
+    recorder: Recorder
+    scorer: Scorer
+    metrics: Metrics
+    recipe: Recipe
+    started: int
+
+    def sampling(self, given: SamplingFields) -> Sampling:
+        """The request's sampling with the recipe's defaults; a missing seed is drawn, so that it can be stored."""
+        defaults = self.recipe.serve
+        return Sampling(
+            max_tokens=min(given.max_tokens or defaults.max_tokens, MAX_TOKENS),
+            temperature=defaults.temperature if given.temperature is None else given.temperature,
+            top_p=given.top_p or defaults.top_p,
+            seed=secrets.randbelow(2**31) if given.seed is None else given.seed,
+            stop=list(given.stop),
+        )
+
+    async def open(
+        self,
+        jobs: Sequence[Job],
+        begin: Callable[[], Awaitable[TurnRef]],
+        panes: Sequence[str] | None = None,
+    ) -> "Session":
+        """Check the prompts, queue the rows, store the turn. An error here is an HTTP status, with nothing begun."""
+        started = time.monotonic()
+        prepared = await self.engine.prepare(jobs)
+        reply = self.engine.submit(prepared)
+        try:
+            turn = await begin()
+        except BaseException:
+            reply.cancel()
+            raise
+        return Session(self, turn, prepared, reply, panes, started)
+
+
+@dataclass(frozen=True)
+class Session:
+    """The replies of one request. ``panes`` are the names they are shown under in a blind comparison."""
+
+    service: Service
+    turn: TurnRef
+    prepared: Sequence[Prepared]
+    reply: Reply
+    panes: Sequence[str] | None
+    started: float
+
+    async def run(self, on_event: OnEvent) -> None:
+        """Report what happens to each row, ``Kept`` once it is stored. One row's trouble leaves the others alone.
+
+        When the caller is cancelled (the client left), running rows are stopped, and what they had said is kept.
+        """
+        spawn = self.service.recorder.spawn
+        keeping, begun = [], set()
+        try:
+            async for event in self.reply:
+                if isinstance(event, Finished):
+                    keeping.append(spawn(self._keep(event, on_event)))
+                    continue
+                if isinstance(event, Delta) and event.row not in begun:
+                    begun.add(event.row)
+                    stage = self.prepared[event.row].job.stage
+                    self.service.metrics.first_text.labels(stage).observe(time.monotonic() - self.started)
+                on_event(event)
+            if keeping:
+                await asyncio.wait(keeping)
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Stop the rows that still run; what they had said is stored as cancelled."""
+        self.reply.cancel()
+        self.service.recorder.spawn(self._keep_rest())
+
+    async def _keep_rest(self) -> None:
+        async for event in self.reply:
+            if isinstance(event, Finished) and event.tokens:
+                await self._keep(event, lambda _: None)
+
+    async def _keep(self, finished: Finished, on_event: OnEvent) -> None:
+        pane = self.panes[finished.row] if self.panes else None
+        try:
+            recorded = await self.service.recorder.record(self.turn, self.prepared[finished.row], finished, pane)
+        except Exception as error:
+            on_event(Failed(finished.row, from_exception(error)))
+        else:
+            on_event(Kept(finished.row, finished, recorded))

@@ -96,11 +96,12 @@ class ClassifierScorer:
 def encode_pair(tokenizer: Any, prompt: str, response: str, max_length: int) -> list[int]:
     """Token ids of the pair (prompt, response): the prompt is cut on the left, the response never.
 
-    Only a response that alone is longer than the limit is cut, at its end.
+    Only a response that alone is longer than the limit is cut, at its end. No text becomes a special token.
     """
     special = tokenizer.num_special_tokens_to_add(pair=True)
-    first = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
-    second = tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"][: max_length - special]
+    plain = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
+    first = tokenizer(prompt, **plain)["input_ids"]
+    second = tokenizer(response, **plain)["input_ids"][: max_length - special]
     room = max_length - special - len(second)
     return join_pair(tokenizer, first[len(first) - room :] if len(first) > room else first, second)
 

@@ -8,6 +8,7 @@ can be made.
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -16,7 +17,7 @@ from sawyer.home import Home
 from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from sawyer.store import FeedbackStore
-from sawyer.types import Stage
+from sawyer.types import ErrorBody, Stage
 from serve import compare, errors, feedback_api, models_api, openai_api
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
@@ -24,8 +25,11 @@ from serve.limits import MAX_BODY, LimitMiddleware, RateLimit, rate_limit_from_e
 from serve.local_engine import Loaded, LocalEngine
 from serve.metrics import Metrics
 from serve.recorder import Recorder
-from serve.scorer import BackgroundScorer, NoScorer, Scorer, TextScorer
+from serve.scorer import BackgroundScorer, NoScorer, Scorer
 from serve.service import Service
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from sawyer.scoring import TextScorer
 
 
 def create_app(
@@ -70,18 +74,20 @@ def create_app(
         title="SAWYER",
         description="Three stages of one model side by side, and what people think of them.",
         lifespan=lifespan,
+        responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
         docs_url=None,  # FastAPI's pages fetch their scripts from the network
         redoc_url=None,
     )
-    for make_router in (
-        openai_api.make_router,
-        compare.make_router,
-        feedback_api.make_router,
-        models_api.make_router,
-        models_api.make_health_router,
-    ):
-        app.include_router(make_router(service))
-    errors.install(app)
+    routers = (
+        openai_api.make_router(service),
+        compare.make_router(service),
+        feedback_api.make_router(service),
+        models_api.make_router(service),
+        models_api.make_health_router(service),
+    )
+    for router in routers:
+        app.include_router(router)
+    errors.install(app, [route for router in routers for route in router.routes])
     # The last added is the outermost.
     app.add_middleware(LimitMiddleware, rate_limit=rate_limit or rate_limit_from_environment(), max_body=max_body)
     app.add_middleware(EnvelopeMiddleware, metrics=metrics)
@@ -134,7 +140,7 @@ def load_policy(recipe: Recipe, registry: Registry) -> Loaded:
     return Loaded(policy, versions)
 
 
-def load_scorer(recipe: Recipe, registry: Registry) -> TextScorer:
+def load_scorer(recipe: Recipe, registry: Registry) -> "TextScorer":
     """The current reward model, else the classifier that the recipe names. Slow; imports torch."""
     from sawyer.scoring import ClassifierScorer
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from sawyer.types import (
     BLIND_PANES,
@@ -31,7 +31,7 @@ def make_router(service: Service) -> APIRouter:
     @router.post(
         "/v1/compare",
         summary="All stages answer one conversation",
-        response_class=EventStream,
+        response_class=StreamingResponse,
         responses={200: {"content": {"text/event-stream": {}}, "description": "Events of sawyer.types.CompareEvent"}},
     )
     async def compare(body: CompareRequest) -> Response:

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Match
 
 from sawyer.errors import StoreError
 from sawyer.store.errors import Conflict, Invalid, NotFound
@@ -16,6 +17,7 @@ from sawyer.types import ErrorBody, ErrorDetail
 logger = logging.getLogger(__name__)
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SHOWN = 120  # characters of an offending value that are repeated in a message
 
 
@@ -147,8 +149,8 @@ def _describe(problem: dict[str, Any]) -> str:
     return f"{key}: {text} (given {ascii(given)[:_SHOWN]})"
 
 
-def install(app: FastAPI) -> None:
-    """Make the application answer every error in OpenAI's shape."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Make the application, which has all its ``routes`` already, answer every error in OpenAI's shape."""
 
     async def known(_: Request, error: Exception) -> Response:
         return from_exception(error).response()
@@ -169,6 +171,19 @@ def install(app: FastAPI) -> None:
         response = ApiError(error.status_code, text, code=code).response()
         response.headers.update(error.headers or {})
         return response
+
+    @app.api_route("/v1/{path:path}", methods=list(_METHODS), include_in_schema=False)
+    async def unknown(request: Request) -> Response:
+        # Without this, a page mounted at "/" would answer for routes of the API that do not exist.
+        allowed = {
+            method
+            for route in routes
+            if route.matches(request.scope)[0] is Match.PARTIAL
+            for method in (getattr(route, "methods", None) or ())
+        }
+        if allowed:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
+        raise HTTPException(404)
 
     app.add_exception_handler(ApiError, known)
     app.add_exception_handler(StoreError, known)

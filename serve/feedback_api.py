@@ -64,7 +64,7 @@ def _store_vote(store: FeedbackStore, body: VoteRequest, key: str | None) -> Vot
     answers = panes_of(turn)
     panes: dict[str, Stage] = {pane: answer.stage for pane, answer in answers.items()}  # type: ignore[misc]
     choice = body.choice if body.choice in VERDICTS else _stage(body.choice, panes, "choice")
-    ranking = [_stage(pane, panes, "ranking") for pane in body.ranking] if body.ranking else None
+    ranking: list[str] | None = [_stage(pane, panes, "ranking") for pane in body.ranking] if body.ranking else None
     position = body.position
     if position is None and body.choice in panes:
         position = list(panes).index(body.choice)

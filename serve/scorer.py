@@ -6,17 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # torch takes seconds to import; the scoring thread does it
+    from sawyer.scoring import TextScorer
 
 logger = logging.getLogger(__name__)
 
 Messages = Sequence[dict[str, str]]
-
-
-class TextScorer(Protocol):
-    """What ``sawyer.scoring`` offers: one float for each prompt and response."""
-
-    def score(self, prompts: list[Messages], responses: list[str]) -> Sequence[float]: ...
 
 
 class Scorer(Protocol):
@@ -59,7 +56,7 @@ class BackgroundScorer:
 
     enabled = True
 
-    def __init__(self, load: Callable[[], TextScorer], *, patience: float = 10.0, batch: int = 16) -> None:
+    def __init__(self, load: Callable[[], "TextScorer"], *, patience: float = 10.0, batch: int = 16) -> None:
         self._load, self._patience, self._batch = load, patience, batch
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="sawyer-scorer")
         self._waiting: SimpleQueue[tuple[Messages, str, Future[float]]] = SimpleQueue()
@@ -88,7 +85,7 @@ class BackgroundScorer:
 
     def _score_waiting(self) -> None:
         """Score whatever waits now; a later call may then find nothing left to do."""
-        taken = []
+        taken: list[tuple[Messages, str, Future[float]]] = []
         while len(taken) < self._batch:
             try:
                 messages, reply, result = self._waiting.get_nowait()
@@ -100,7 +97,8 @@ class BackgroundScorer:
             return
         assert self._loaded is not None
         try:
-            values = self._loaded.result().score([m for m, _, _ in taken], [reply for _, reply, _ in taken])
+            prompts = [list(messages) for messages, _, _ in taken]
+            values = self._loaded.result().score(prompts, [reply for _, reply, _ in taken])
         except Exception as error:
             for _, _, result in taken:
                 result.set_exception(error)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import anyio
@@ -23,7 +23,7 @@ def event(payload: BaseModel | str) -> bytes:
     return f"data: {text}\n\n".encode()
 
 
-async def relay(produce: Callable[[Emit], Awaitable[None]], heartbeat: float) -> AsyncIterator[bytes]:
+async def relay(produce: Callable[[Emit], Awaitable[None]], heartbeat: float) -> AsyncGenerator[bytes, None]:
     """Run ``produce`` as a task and yield what it emits, with a comment line whenever nothing came for a while.
 
     When the reader goes away, the task is cancelled and waited for; an error of the task is raised here.
@@ -65,7 +65,8 @@ class EventStream(StreamingResponse):
         heartbeat: float = HEARTBEAT_SECONDS,
     ) -> None:
         quiet = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(relay(produce, heartbeat), headers={**quiet, **(headers or {})})
+        self._chunks = relay(produce, heartbeat)
+        super().__init__(self._chunks, headers={**quiet, **(headers or {})})
         self.headers["Content-Type"] = "text/event-stream; charset=utf-8"
 
     async def stream_response(self, send: Send) -> None:
@@ -75,7 +76,7 @@ class EventStream(StreamingResponse):
             await super().stream_response(send)
         finally:
             with anyio.CancelScope(shield=True):
-                await self.body_iterator.aclose()  # type: ignore[union-attr]
+                await self._chunks.aclose()
 
 
 async def unless_disconnected(request: Request, work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:

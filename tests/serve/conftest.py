@@ -11,6 +11,7 @@ from serve.app import create_app
 from serve.limits import Unlimited
 from serve.scorer import BackgroundScorer
 from tests.serve.fakes import FakeEngine, LengthScorer
+from tests.serve.live import serving
 
 
 @pytest.fixture
@@ -41,3 +42,9 @@ def app(engine, store, recipe):
 def client(app):
     with TestClient(app, raise_server_exceptions=False) as opened:
         yield opened
+
+
+@pytest.fixture
+def address(app):
+    with serving(app) as url:
+        yield url

@@ -1,0 +1,254 @@
+"""The application as a whole: errors in one shape, limits, headers, health, and the parts for a recipe."""
+
+import json
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from sawyer.errors import UsageError
+from sawyer.home import Home
+from sawyer.recipe import Recipe
+from sawyer.registry import Registry
+from serve.app import build_app, create_app
+from serve.limits import ClientLimits, Unlimited, client_of, rate_limit_from_environment
+from serve.scorer import BackgroundScorer
+from tests.serve import tiny
+from tests.serve.live import serving
+from tests.serve.test_openai_api import wait_for
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+def error_of(answer):
+    body = answer.json()
+    assert set(body) == {"error"} and set(body["error"]) == {"message", "type", "param", "code"}
+    return body["error"]
+
+
+@pytest.mark.parametrize(
+    ("content", "mime"),
+    [
+        (b"{not json", "application/json"),
+        (b"", "application/json"),
+        (b"[1, 2]", "application/json"),
+        (b'"text"', "application/json"),
+        (b"null", "application/json"),
+        (b"\xff\xfe", "application/json"),
+        (b'{"messages": ' + b"[" * 5000, "application/json"),
+        (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', "application/json"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "temperature": NaN}', "application/json"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "seed": 1' + b"0" * 5000 + b"}", "application/json"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 1e999}', "application/json"),
+        (b'{"messages": [{"role": "user", "content": "x"}]}', "text/plain"),
+        (b"messages=x", "application/x-www-form-urlencoded"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/compare", "/v1/chat/completions", "/v1/feedback/votes", "/v1/feedback/ratings"])
+def test_malformed_bodies_are_400(client, path, content, mime):
+    answer = client.post(path, content=content, headers={"Content-Type": mime})
+    assert answer.status_code == 400, answer.text
+    assert error_of(answer)["type"] == "invalid_request_error"
+
+
+def test_all_faults_of_a_request_are_told_at_once(client):
+    answer = client.post("/v1/compare", json={"messages": HI, "temperature": 9, "max_tokens": 0, "nonsense": 1})
+    message = error_of(answer)["message"]
+    assert all(key in message for key in ("temperature", "max_tokens", "nonsense")) and "given 9" in message
+
+
+def test_unknown_routes_and_methods(client):
+    assert (client.get("/v1/nothing").status_code, error_of(client.get("/v1/nothing"))["code"]) == (
+        404,
+        "unknown_route",
+    )
+    answer = client.get("/v1/compare")
+    assert (answer.status_code, error_of(answer)["code"]) == (405, "method_not_allowed")
+    assert answer.headers["Allow"] == "POST"
+
+
+def test_a_page_mounted_beside_the_api_does_not_answer_for_it(app):
+    app.mount("/", Starlette(routes=[Route("/", lambda _: PlainTextResponse("the page"))]))
+    with TestClient(app) as client:
+        page = client.get("/")
+        assert (page.text, page.headers.get("X-Frame-Options")) == ("the page", None)
+        for method, path, status in (
+            ("GET", "/v1/nothing", 404),
+            ("GET", "/v1/compare", 405),
+            ("POST", "/v1/models", 405),
+        ):
+            answer = client.request(method, path)
+            assert answer.status_code == status and error_of(answer)
+        assert client.get("/v1/models").status_code == 200
+
+
+def test_too_large_a_body_is_413_declared_or_not(address):
+    for content in (b"x" * 30_000, iter([b"x" * 10_000] * 3)):
+        answer = httpx.post(f"{address}/v1/compare", content=content)
+        assert (answer.status_code, error_of(answer)["code"]) == (413, "request_too_large")
+
+
+def test_what_nobody_foresaw_is_a_500_without_details(client, engine):
+    def broken(_jobs):
+        raise ZeroDivisionError("secret")
+
+    engine.prepare = broken
+    answer = client.post("/v1/compare", json={"messages": HI})
+    assert (answer.status_code, error_of(answer)["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text and answer.headers["X-Request-ID"]
+
+
+def test_rates_are_limited_for_each_client_and_kind(engine, store, recipe):
+    app = create_app(engine, store, recipe=recipe, rate_limit=ClientLimits(generate=2, feedback=1, read=3))
+    with TestClient(app, client=("10.0.0.1", 1)) as one, TestClient(app, client=("10.0.0.2", 1)) as two:
+        ask = {"json": {"messages": HI}}
+        assert [one.post("/v1/compare", **ask).status_code for _ in range(3)] == [200, 200, 429]
+        refused = one.post("/v1/compare", **ask)
+        assert error_of(refused)["code"] == "rate_limit_exceeded" and 1 <= int(refused.headers["Retry-After"]) <= 60
+        assert two.post("/v1/compare", **ask).status_code == 200
+        assert one.post("/v1/feedback/votes", json={}).status_code == 400
+        assert one.post("/v1/feedback/votes", json={}).status_code == 429
+        assert [one.get("/v1/models").status_code for _ in range(4)] == [200, 200, 200, 429]
+        assert all(one.get("/healthz").status_code == 200 for _ in range(9))
+
+
+def test_the_page_beside_the_server_asks_in_its_visitors_names(engine, store, recipe):
+    app = create_app(engine, store, recipe=recipe, rate_limit=ClientLimits(read=1))
+    with serving(app) as url:
+        visitors = ["203.0.113.1", "203.0.113.2", "203.0.113.1"]
+        answers = [httpx.get(f"{url}/v1/models", headers={"X-Forwarded-For": visitor}) for visitor in visitors]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+
+def test_the_switch_for_rate_limits(monkeypatch):
+    monkeypatch.setenv("SAWYER_RATE_LIMIT", "off")
+    assert isinstance(rate_limit_from_environment(), Unlimited)
+    monkeypatch.delenv("SAWYER_RATE_LIMIT")
+    assert isinstance(rate_limit_from_environment(), ClientLimits)
+    monkeypatch.setenv("SAWYER_RATE_LIMIT", "some")
+    with pytest.raises(UsageError, match=r"on .* off"):
+        rate_limit_from_environment()
+
+
+def test_a_home_network_is_one_client():
+    hosts = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "::ffff:10.0.0.1", "10.0.0.1"]
+    first, second, third, fourth, fifth = (client_of({"client": (host, 1)}) for host in hosts)
+    assert first == second != third
+    assert fourth == fifth
+
+
+def test_security_headers_and_closed_cors(client):
+    answer = client.get("/v1/models", headers={"Origin": "https://elsewhere.example"})
+    assert answer.headers["X-Content-Type-Options"] == "nosniff" and answer.headers["X-Frame-Options"] == "DENY"
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+    assert client.options("/v1/compare", headers={"Origin": "https://x.example"}).status_code == 405
+
+
+def test_request_ids_are_kept_or_made(client):
+    assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
+    assert len(client.get("/healthz", headers={"X-Request-ID": "a b<"}).headers["X-Request-ID"]) == 32
+
+
+def test_health_while_loading_ready_and_failed(client, engine):
+    assert client.get("/readyz").json()["status"] == "ok"
+    for state, status in (("loading", 503), ("failed", 503)):
+        engine.state = (state, "why")
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()) == (status, {"status": state, "detail": "why"})
+        assert client.get("/healthz").status_code == 200
+        assert client.post("/v1/compare", json={"messages": HI}).status_code == 503
+
+
+def test_metrics_count_replies_and_votes(client):
+    turn_id = client.post("/v1/chat/completions", json={"model": "rlf", "messages": HI}).json()["metadata"]["turn_id"]
+    client.post("/v1/feedback/votes", json={"turn_id": turn_id, "choice": "rlf"})
+    client.get("/v1/models/made-up")
+    text = client.get("/metrics").text
+    for line in (
+        'sawyer_replies_total{finish_reason="stop",stage="rlf"} 1.0',
+        'sawyer_votes_total{choice="rlf"} 1.0',
+        'sawyer_generated_tokens_total{stage="rlf"} 3.0',
+        "sawyer_ready 1.0",
+    ):
+        assert line in text
+    assert "made-up" not in text
+
+
+def test_info_tells_a_page_what_it_needs(client):
+    info = client.get("/v1/info").json()
+    assert (info["name"], info["stages"], info["ready"], info["rewards"]) == (
+        "test",
+        ["base", "sft", "rlf"],
+        True,
+        True,
+    )
+    assert info["sampling"]["max_tokens"] == 7 and info["examples"] and info["versions"]["rlf"] == "rlf@3"
+
+
+def test_parts_are_started_and_closed_once(app, engine):
+    with TestClient(app):
+        assert (engine.started, engine.closed) == (1, 0)
+    assert engine.closed == 1
+
+
+def test_a_reward_model_that_fails_costs_no_reply(engine, store, recipe):
+    def absent():
+        raise OSError("no such folder")
+
+    app = create_app(engine, store, recipe=recipe, scorer=BackgroundScorer(absent), rate_limit=Unlimited())
+    with TestClient(app) as client:
+        answer = client.post("/v1/chat/completions", json={"model": "rlf", "messages": HI}).json()
+    assert answer["choices"][0]["message"]["content"] and answer["metadata"]["rewards"] == [None]
+
+
+def test_the_openapi_document_is_whole(client):
+    document = client.get("/openapi.json").json()
+    assert {"/v1/compare", "/v1/chat/completions", "/v1/feedback/votes", "/readyz"} <= set(document["paths"])
+    assert "422" not in document["paths"]["/v1/compare"]["post"]["responses"]
+
+
+def served_recipe(**more) -> Recipe:
+    model = {"context": tiny.CONTEXT, "dtype": "float32"}
+    base = {"sources": [{"name": "none"}], "phases": [{"tokens": 1}]}
+    return Recipe.model_validate({"name": "served", "threads": 1, "model": model, "base": base, **more})
+
+
+def test_a_recipe_is_served_from_its_registry(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAWYER_RATE_LIMIT", "off")
+    monkeypatch.delenv("SAWYER_DB", raising=False)
+    home, recipe = Home(tmp_path / "home"), served_recipe()
+    registry = Registry.of(recipe, home.ensure())
+    for stage, folder in tiny.make_stages(tmp_path / "made").items():
+        registry.register(stage, folder, info={})
+        registry.promote(f"{stage}@1")
+    with serving(build_app(recipe, home)) as url:
+        wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200, 30)
+        assert [card["root"] for card in httpx.get(f"{url}/v1/models").json()["data"]] == [
+            "sawyer-base@1",
+            "sawyer-sft@1",
+            "sawyer-rlf@1",
+        ]
+        text = httpx.post(f"{url}/v1/compare", json={"messages": HI, "max_tokens": 8}, timeout=30).text
+        events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+        assert {event["stage"] for event in events if event["event"] == "done"} == {"base", "sft", "rlf"}
+        vote = {"turn_id": events[0]["turn_id"], "choice": "rlf"}
+        assert httpx.post(f"{url}/v1/feedback/votes", json=vote).status_code == 201
+    assert (home.root / "sawyer.db").exists()
+
+
+def test_a_recipe_without_any_model_is_refused_at_once(tmp_path):
+    with pytest.raises(UsageError, match="sawyer pipeline served"):
+        build_app(served_recipe(), Home(tmp_path / "home"))
+
+
+def test_a_recipe_whose_model_cannot_be_loaded_says_so_at_readyz(tmp_path, monkeypatch):
+    monkeypatch.delenv("SAWYER_DB", raising=False)
+    recipe = Recipe.model_validate({"name": "gone", "model": {"backbone": str(tmp_path / "absent")}})
+    with TestClient(build_app(recipe, Home(tmp_path / "home"))) as client:
+        wait_for(lambda: client.get("/readyz").json()["status"] == "failed", 30)
+        assert "absent" in client.get("/readyz").json()["detail"]
+        assert client.get("/healthz").status_code == 200
+        assert client.post("/v1/compare", json={"messages": HI}).status_code == 503

@@ -1,16 +1,24 @@
 """The local engine on a tiny random model: rows of a mixed batch say what each stage says alone."""
 
 import asyncio
+import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from sawyer.generation import generate
+from sawyer.store import FeedbackStore
 from sawyer.types import Sampling
+from serve.app import create_app
 from serve.engine import Delta, Failed, Finished, Job
 from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady
+from serve.limits import Unlimited
 from serve.local_engine import Loaded, LocalEngine
 from tests.serve import tiny
+from tests.serve.live import serving
+from tests.serve.test_openai_api import wait_for
 
 STAGES = ("base", "sft", "rlf")
 VERSIONS = {"base": "base@0", "sft": "sft@1", "rlf": "rlf@2"}
@@ -277,3 +285,27 @@ def test_closing_fails_what_runs_and_refuses_what_comes(policy):
     ends = asyncio.run(ask())
     assert len(ends) == 12
     assert {type(end) for end in ends} <= {Finished, Failed}
+
+
+def test_clients_that_leave_free_their_rows_and_the_others_are_served(policy, tmp_path, recipe):
+    engine = LocalEngine(lambda: Loaded(policy, VERSIONS), context=96, max_waiting=200)
+    body = {"messages": QUESTION, "max_tokens": 80, "temperature": 1.5}
+
+    def leave(url):
+        with contextlib.suppress(httpx.HTTPError), httpx.stream("POST", f"{url}/v1/compare", json=body) as answer:
+            next(answer.iter_raw())
+
+    def stay(url):
+        return httpx.post(f"{url}/v1/compare", json=body, timeout=60).text
+
+    with FeedbackStore.open(f"sqlite:///{tmp_path / 'sawyer.db'}") as store:
+        app = create_app(engine, store, recipe=recipe, rate_limit=Unlimited())
+        with serving(app) as url, ThreadPoolExecutor(24) as pool:
+            wait_for(lambda: engine.status()[0] == "ok")
+            left = [pool.submit(leave, url) for _ in range(20)]
+            stayed = [pool.submit(stay, url) for _ in range(4)]
+            for done in left:
+                done.result()
+            texts = [done.result() for done in stayed]
+            wait_for(lambda: engine.waiting == engine.running == 0)
+    assert all(text.count('"done":true') == 3 and '"event":"end"' in text for text in texts)

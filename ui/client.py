@@ -1,0 +1,166 @@
+"""The API as the page sees it: one coroutine or async iterator per route, failures as ``ApiFailure``."""
+
+import ipaddress
+import json
+from collections.abc import AsyncGenerator
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from sawyer.types import (
+    CompareRequest,
+    DeltaEvent,
+    DoneEvent,
+    EndEvent,
+    ErrorEvent,
+    Health,
+    ServerInfo,
+    TurnEvent,
+    VoteRequest,
+    VoteResponse,
+    parse_event,
+)
+from ui import failures, texts
+from ui.failures import ApiFailure
+from ui.sse import payloads
+
+Model = TypeVar("Model", bound=BaseModel)
+Event = TurnEvent | DeltaEvent | DoneEvent | ErrorEvent | EndEvent
+
+# A stage may wait in the server's queue before its first token, so silence is tolerated for long; a server that is
+# not there at all should be noticed at once.
+TIMEOUT = httpx.Timeout(30.0, connect=5.0, read=180.0)
+KNOWN_EVENTS = frozenset({"turn", "delta", "done", "error", "end"})
+
+
+class ApiClient:
+    """Speaks to the API at ``api_url``.
+
+    ``transport`` replaces the network, which tests use. ``visitor`` arguments carry the address of the person in
+    front of the page as X-Forwarded-For, so that per-client limits count people and not this page.
+    """
+
+    def __init__(self, api_url: str, transport: httpx.AsyncBaseTransport | None = None):
+        self.api_url = api_url.rstrip("/")
+        self._http = httpx.AsyncClient(
+            base_url=self.api_url,
+            timeout=TIMEOUT,
+            transport=transport,
+            # A proxy from the environment must not stand between two halves of the same process.
+            trust_env=not _is_loopback(httpx.URL(self.api_url).host),
+        )
+
+    async def info(self) -> ServerInfo:
+        """``GET /v1/info``."""
+        try:
+            response = await self._http.get("/v1/info")
+        except httpx.HTTPError as error:
+            raise failures.from_transport(error, answering=False) from error
+        if response.status_code >= 400:
+            raise failures.from_response(response)
+        return _parsed(ServerInfo, response)
+
+    async def readiness(self) -> Health:
+        """``GET /readyz``, whose answer explains itself when it is not ready (503)."""
+        try:
+            response = await self._http.get("/readyz")
+        except httpx.HTTPError as error:
+            raise failures.from_transport(error, answering=False) from error
+        return _parsed(Health, response)
+
+    async def compare(self, request: CompareRequest, visitor: str | None = None) -> AsyncGenerator[Event, None]:
+        """``POST /v1/compare``: the events as they arrive, the last one ``EndEvent``.
+
+        Closing the iterator closes the connection, which tells the server to stop generating.
+
+        Raises:
+            ApiFailure: refused, unreachable, garbled, or broken off before ``EndEvent``.
+        """
+        answering = False
+        body = request.model_dump_json(exclude_none=True)
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream", **_forwarded(visitor)}
+        try:
+            async with self._http.stream("POST", "/v1/compare", content=body, headers=headers) as response:
+                if response.status_code >= 400:
+                    await response.aread()
+                    raise failures.from_response(response)
+                answering = True
+                async for payload in payloads(response.aiter_lines()):
+                    event = _event(payload)
+                    if event is None:
+                        continue
+                    yield event
+                    if isinstance(event, EndEvent):
+                        return
+        except httpx.HTTPError as error:
+            raise failures.from_transport(error, answering=answering) from error
+        raise ApiFailure(texts.BROKEN_OFF)
+
+    async def vote(self, vote: VoteRequest, key: str, visitor: str | None = None) -> VoteResponse:
+        """``POST /v1/feedback/votes``; asked once more with the same ``key`` if the connection broke.
+
+        ``key`` is the Idempotency-Key: one per click, so that a vote whose answer got lost is not counted twice.
+        """
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key, **_forwarded(visitor)}
+        body = vote.model_dump_json(exclude_none=True)
+        try:
+            try:
+                response = await self._http.post("/v1/feedback/votes", content=body, headers=headers)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                response = await self._http.post("/v1/feedback/votes", content=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise failures.from_transport(error, answering=False) from error
+        if response.status_code >= 400:
+            raise failures.from_response(response)
+        return _parsed(VoteResponse, response)
+
+    async def aclose(self) -> None:
+        """Give the connections back."""
+        await self._http.aclose()
+
+
+def _parsed(model: type[Model], response: httpx.Response) -> Model:
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        raise ApiFailure(texts.GARBLED, response.status_code) from error
+
+
+def _event(payload: str) -> Event | None:
+    """One payload as its event; None for kinds that only a newer server knows.
+
+    An error sent in mid-stream in OpenAI's bare shape, without ``event``, fails the whole comparison.
+    """
+    if payload == "[DONE]":
+        return None
+    try:
+        return parse_event(payload)
+    except ValidationError as error:
+        detail = failures.error_detail(payload)
+        if detail is not None:
+            return ErrorEvent(error=detail)
+        if _is_newer(payload):
+            return None
+        raise ApiFailure(texts.GARBLED) from error
+
+
+def _is_newer(payload: str) -> bool:
+    try:
+        event = json.loads(payload)
+    except ValueError:
+        return False
+    return isinstance(event, dict) and isinstance(event.get("event"), str) and event["event"] not in KNOWN_EVENTS
+
+
+def _forwarded(visitor: str | None) -> dict[str, str]:
+    return {"X-Forwarded-For": visitor} if visitor else {}
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -107,7 +107,7 @@ def test_gae_with_lambda_one_returns_the_sum_of_future_rewards() -> None:
 
 
 def test_policy_loss_clips_by_hand() -> None:
-    # Ratios 1.5 (A > 0: clipped to 1.2), 1.5 (A < 0: not clipped), 0.5 (A > 0: not clipped), 0.5 (A < 0: clipped to 0.8).
+    # Ratio 1.5: clipped to 1.2 where A > 0, free where A < 0. Ratio 0.5: free where A > 0, clipped to 0.8 where A < 0.
     ratios, advantages = tensor([[1.5, 1.5, 0.5, 0.5, 3.0]]), tensor([[1.0, -1.0, 1.0, -1.0, 9.0]])
     mask = tensor([[True, True, True, True, False]])
     result = policy_loss(ratios.log(), torch.zeros(1, 5), advantages, mask, clip=0.2)

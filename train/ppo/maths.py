@@ -1,4 +1,4 @@
-"""PPO's tensor maths: no model, no tokenizer, no recipe. Every function is checked by hand in tests/train/test_ppo_maths.py.
+"""PPO's tensor maths: no model, no tokenizer, no recipe. Checked by hand in ``tests/train/test_ppo_maths.py``.
 
 Shapes: B responses, R the response width. ``mask`` is bool [B, R], true at the L valid tokens of a row (EOS included);
 it comes from lengths, never from ``ids == pad``. Sources: lm-human-preferences, summarize-from-feedback, "The N
@@ -31,7 +31,7 @@ def whiten(values: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
 
 
 def kl_k1(logprobs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
-    """Per-token log-ratio log π − log π_ref [B, R]: unbiased, may be negative; its row sum is a response's KL in nats."""
+    """Per-token log-ratio log π − log π_ref [B, R]: unbiased, of either sign; a row's sum is its KL in nats."""
     return (logprobs - reference) * mask
 
 

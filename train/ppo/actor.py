@@ -1,0 +1,93 @@
+"""The actor: the trained stage, its reference and its value head on one backbone, and their forward passes.
+
+One method makes every forward pass of PPO. Old, new and reference log-probabilities therefore agree in alignment,
+precision and temperature: with equal adapters the KL is exactly 0, and the first ratio of an update exactly 1.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sawyer.compute import autocast, compute_dtype
+from sawyer.logprobs import Batch, entropy, response_logits, token_logprobs
+from sawyer.models import Policy
+from sawyer.recipe import Recipe
+
+STAGE = "rlf"
+
+
+class Forward(NamedTuple):
+    """What a forward pass over B episodes gives, each float32 [B, R]; meaningless outside the response mask."""
+
+    logprobs: Tensor
+    values: Tensor
+    entropy: Tensor | None
+
+
+class Actor:
+    """``rlf``, the stage it started from, and a value head on the last hidden state.
+
+    Args:
+        policy: has the adapter ``rlf`` already.
+        reference: the stage ``rlf`` started from: ``sft``, or ``base`` where the recipe has no sft.
+        temperature: of sampling, and therefore of every log-probability.
+        dtype: precision of the forward passes (autocast); log-probabilities and values are float32.
+    """
+
+    def __init__(self, policy: Policy, reference: str, *, temperature: float, dtype: torch.dtype) -> None:
+        self.policy, self.reference, self.temperature, self.dtype = policy, reference, temperature, dtype
+        config = policy.model.config
+        self._decoder_start = config.decoder_start_token_id if policy.is_encoder_decoder else None
+        self.value_head = nn.Linear(config.get_text_config(decoder=True).hidden_size, 1).to(policy.device)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+        # Evaluation mode throughout: an adapter may bring a dropout of its own, and new modules start in train mode.
+        policy.model.eval()
+
+    @classmethod
+    def load(cls, recipe: Recipe, backbone: Path | str, sft: Path | None) -> "Actor":
+        """Load the backbone with ``rlf`` as a copy of ``sft``, or as a fresh adapter (whose output is zero)."""
+        assert recipe.ppo is not None
+        torch.manual_seed(recipe.seed)  # a fresh adapter's first factor is random
+        policy = Policy.load(backbone, {"sft": sft} if sft else {}, spec=recipe.model)
+        policy.add_adapter(STAGE, recipe.lora, copy_of="sft" if sft else None)
+        dtype = compute_dtype(recipe.model, policy.device)
+        return cls(policy, "sft" if sft else "base", temperature=recipe.ppo.temperature, dtype=dtype)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What PPO trains: the adapter of ``rlf``, then the value head."""
+        return [*self.policy.parameters_of(STAGE), *self.value_head.parameters()]
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Inside, the adapter of ``rlf`` (and nothing else of the policy) collects gradients."""
+        with self.policy.using(STAGE, train=True):
+            yield
+
+    def measure(self, batch: Batch, *, entropies: bool = False) -> Forward:
+        """Log-probabilities and values of the responses under ``rlf``; gradients flow inside :meth:`learning`."""
+        with self.policy.using(STAGE, train=torch.is_grad_enabled()):
+            logits, hidden = self._logits(batch)
+        # Outside autocast: the head is float32, whatever the precision of the trunk.
+        values = self.value_head(hidden.float()).squeeze(-1)
+        logprobs = token_logprobs(logits, batch.responses, self.temperature)
+        return Forward(logprobs, values, entropy(logits, self.temperature) if entropies else None)
+
+    @torch.no_grad()
+    def measure_reference(self, batch: Batch) -> Tensor:
+        """Log-probabilities [B, R] of the responses under the stage ``rlf`` started from."""
+        with self.policy.using(self.reference):
+            logits, _ = self._logits(batch)
+        return token_logprobs(logits, batch.responses, self.temperature)
+
+    def to_device(self, batch: Batch) -> Batch:
+        """The batch where the policy lies."""
+        return Batch(*(tensor.to(self.policy.device) for tensor in batch))
+
+    def _logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        with autocast(self.policy.device, self.dtype):
+            return response_logits(self.policy.model, batch, decoder_start=self._decoder_start)

@@ -1,0 +1,37 @@
+"""The curves of a PPO run as one PNG: score, KL, length and ends, entropy and explained variance by step."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PANELS = (
+    ("Normalised score", (("objective/score", "rollout"), ("heldout/score", "held out"))),
+    ("KL to the reference, nats a response", (("objective/kl", "k1"), ("objective/kl_k3", "k3"))),
+    ("Length, tokens", (("rollout/length", "rollout"), ("heldout/length", "held out"))),
+    (
+        "Shares",
+        (("rollout/eos_rate", "ended"), ("rollout/distinct_2", "distinct-2"), ("policy/clip_fraction", "clipped")),
+    ),
+    ("Entropy, nats a token", (("objective/entropy", "policy"),)),
+    ("Explained variance of the value head", (("value/explained_variance", "value"),)),
+)
+
+
+def draw_curves(rows: Sequence[Mapping[str, float]], file: Path) -> None:
+    """Draw the metrics (rows of ``metrics.jsonl``) into the PNG ``file``."""
+    # Imported here: matplotlib takes a second. Figure without pyplot keeps no global state and needs no display.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 9), layout="constrained")
+    grid: Any = figure.subplots(3, 2)
+    for axes, (title, lines) in zip(grid.flat, PANELS, strict=True):
+        for key, label in lines:
+            points = [(row["step"], row[key]) for row in rows if key in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 20 else None, ms=3)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("step", fontsize=8)
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
+    figure.savefig(file, dpi=110)

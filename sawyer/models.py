@@ -6,6 +6,7 @@ model and flips ``requires_grad``, so ``Policy.using`` is its only caller.
 
 import copy
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,6 +145,13 @@ class Policy:
             for file in nested.iterdir():
                 file.replace(folder / file.name)
             nested.rmdir()
+        # PEFT writes its target modules in the order of a hash set, another one in every process, and a model card of
+        # blanks: without this, two identical runs would end with different files.
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        if isinstance(config["target_modules"], list):
+            config["target_modules"].sort()
+        (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+        (folder / "README.md").unlink(missing_ok=True)
 
     def parameters_of(self, stage: str) -> list[torch.nn.Parameter]:
         """The adapter's parameters in a fixed order."""

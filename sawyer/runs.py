@@ -17,7 +17,7 @@ from typing import Any
 
 from sawyer import __version__
 from sawyer.errors import CheckpointError, UsageError
-from sawyer.recipe import Recipe, save_resolved
+from sawyer.recipe import Recipe, load_recipe, save_resolved
 
 MANIFEST = "manifest.json"
 
@@ -211,12 +211,11 @@ class Run:
 
     def _check_same_recipe(self) -> None:
         """A resumed run must use the settings it began with, or it would end as neither."""
-        import yaml
-
         path = self.folder / "recipe.yaml"
         if not path.exists():
             return
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # Read through the model, so that a key added by a newer version counts with its default.
+        before = load_recipe(path).model_dump(mode="json")
         now = self.recipe.model_dump(mode="json")
         relevant = ("seed", "model", "lora", self.step)
         changed = [key for key in relevant if before.get(key) != now.get(key)]

@@ -67,7 +67,9 @@ def train_base(recipe: Recipe, run: Run) -> Path:
             optimizer.load_state_dict(saved)
     run.truncate_log(step)
 
-    loss_fn = maybe_compile(_loss_of(model, device, compute_dtype(recipe.model, device)), what="base")
+    loss_fn = _loss_of(model, device, compute_dtype(recipe.model, device))
+    if spec.compile:
+        loss_fn = maybe_compile(loss_fn, what="base")
     started, since = time.monotonic(), step
     with progress("base", total) as tick:
         for step in range(step + 1, total + 1):  # noqa: B020 - goes on from the checkpoint's step
@@ -186,7 +188,8 @@ def _plan(spec: BaseSpec, corpus: Corpus, seed: int) -> list[tuple[PhaseSpec, Or
     for index, phase in enumerate(spec.phases):
         order = phase_order(spec, phase, corpus, seed + index, cursors)
         size = max(1, phase.batch_tokens // phase.sequence_length)
-        plan += [(phase, order[start : start + size]) for start in range(0, len(order), size)]
+        steps = [(phase, order[start : start + size]) for start in range(0, len(order), size)]
+        plan += steps[: phase.steps]
     if not plan:
         raise TrainingError("base.phases ask for fewer tokens than one step holds: raise tokens or lower batch_tokens.")
     return plan

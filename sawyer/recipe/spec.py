@@ -102,6 +102,7 @@ class PhaseSpec(Spec):
     sequence_length: Positive = 256
     batch_tokens: Positive = Field(16384, description="tokens in one optimiser step")
     micro_batch: Positive = Field(16, description="sequences in one forward pass")
+    steps: Positive | None = Field(None, description="stop the phase after this many optimiser steps")
     weights: dict[str, float] = Field(default_factory=dict, description="source name -> share; default: the sources'")
 
 
@@ -119,6 +120,7 @@ class BaseSpec(Spec):
     warmup: Fraction = Field(0.02, description="share of all steps")
     decay: Fraction = Field(0.4, description="share of all steps over which the rate falls to zero")
     grad_norm: float = Field(1.0, gt=0)
+    compile: bool = Field(True, description="torch.compile the loss: a minute to warm up, then about twice as fast")
     save_every: Positive = Field(100, description="steps between checkpoints")
     log_every: Positive = 10
     sample_every: Positive = 200

@@ -1,0 +1,42 @@
+# make demo  talk to SAWYER at http://127.0.0.1:7860     make test   run the tests
+# make check lint, format and type checks                make setup  build .venv (quick when nothing changed)
+PYTHON ?= python3
+PORT ?= 7860
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check format setup screenshots clean
+
+demo: setup
+	$(BIN)/sawyer demo --port $(PORT)
+
+test: setup
+	$(BIN)/python -m pytest
+
+# The modules that hold no model code are typed strictly enough for mypy; everything is linted and formatted.
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy sawyer/types.py sawyer/errors.py sawyer/home.py sawyer/recipe sawyer/data_formats.py sawyer/runs.py \
+	  sawyer/store sawyer/registry.py train/ppo/maths.py sawyer/evaluation/stats.py sawyer/evaluation/text_metrics.py
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+screenshots: setup
+	$(BIN)/python -m ui.screenshots --url http://127.0.0.1:$(PORT) --out docs/images
+
+setup: $(STAMP)
+
+# torch first and by itself: the pinned version must not be replaced by a newer one with gigabytes of GPU packages.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SAWYER needs Python 3.11 or later; make PYTHON=python3.12 names another.")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,152 @@
+"""The command `sawyer`: one small function a command, heavy imports inside, errors as one paragraph."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sawyer import __version__
+from sawyer.cli import feedback, models
+from sawyer.cli.evaluate import evaluate
+from sawyer.errors import SawyerError
+
+app = typer.Typer(
+    name="sawyer",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A chatbot trained in three stages, served side by side, learning from the people who talk to it.",
+)
+app.add_typer(feedback.app, name="feedback")
+app.add_typer(models.app, name="models")
+app.command()(evaluate)
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or name, such as nano.")]
+HomeOption = Annotated[Path | None, typer.Option("--home", help="State folder (default: $SAWYER_HOME or ./.sawyer).")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
+PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sawyer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Common options."""
+
+
+@app.command()
+def demo(port: PortOption = 7860, host: HostOption = "127.0.0.1", home: HomeOption = None) -> None:
+    """Talk to the shipped nano model: the API and the page in one process."""
+    from sawyer.cli.serving import run_server
+
+    run_server("nano", home, host=host, port=port, with_page=True)
+
+
+@app.command()
+def serve(recipe: RecipeArgument, port: PortOption = 8000, host: HostOption = "127.0.0.1", home: HomeOption = None) -> None:
+    """Serve a recipe's stages: OpenAI-compatible chat, comparison and votes."""
+    from sawyer.cli.serving import run_server
+
+    run_server(recipe, home, host=host, port=port, with_page=False)
+
+
+@app.command()
+def ui(
+    api: Annotated[str, typer.Option("--api", help="Address of a running `sawyer serve`.")] = "http://127.0.0.1:8000",
+    port: PortOption = 7860,
+    host: HostOption = "127.0.0.1",
+) -> None:
+    """Serve the page alone, on an API that runs elsewhere."""
+    from sawyer.cli.serving import run_page
+
+    run_page(api, host=host, port=port)
+
+
+@app.command()
+def chat(recipe: Annotated[str, typer.Argument(metavar="[RECIPE]")] = "nano", home: HomeOption = None) -> None:
+    """Talk to the stages side by side in the terminal."""
+    from sawyer.cli.chat import run_chat
+
+    run_chat(recipe, home)
+
+
+@app.command()
+def train(
+    step: Annotated[str, typer.Argument(metavar="STEP", help="base, sft, reward or ppo.")],
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    resume: ResumeOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Train one step and promote its result."""
+    from sawyer.cli.training import run_train
+
+    run_train(step, recipe, overrides or [], resume, home)
+
+
+@app.command()
+def pipeline(
+    recipe: RecipeArgument, overrides: SetOption = None, resume: ResumeOption = False, home: HomeOption = None
+) -> None:
+    """Train every step the recipe names, promote the results and evaluate them."""
+    from sawyer.cli.training import run_all
+
+    run_all(recipe, overrides or [], resume, home)
+
+
+def main() -> None:
+    """Entry point: exit codes 0 done, 1 failure, 2 usage or recipe error, 3 refused by a gate."""
+    try:
+        app(standalone_mode=False)
+    except SawyerError as error:
+        _say(str(error))
+        sys.exit(error.exit_code)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("Interrupted. Training goes on from its last checkpoint with --resume.")
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(_unforeseen(error))
+
+
+def _say(text: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _unforeseen(error: Exception) -> int:
+    """Typer's usage errors, a full disk, and faults of ours: one paragraph, the traceback into a file."""
+    import errno
+    import tempfile
+    import traceback
+
+    from click import ClickException
+
+    if isinstance(error, ClickException):
+        error.show()
+        return 2
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+        _say(f"The disk cannot be written ({error.strerror}: {error.filename}). Free some space, then use --resume.")
+        return 1
+    with tempfile.NamedTemporaryFile("w", prefix="sawyer-error-", suffix=".txt", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    _say(
+        f"Something went wrong that SAWYER did not foresee: {type(error).__name__}: {str(error)[:300]}. The details are "
+        f"in {file.name}; please report them."
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`sawyer demo`, `sawyer serve` and `sawyer ui`: the API, the page, or both in one process."""
+
+import errno
+import socket
+from pathlib import Path
+
+from rich.console import Console
+
+from sawyer.errors import UsageError
+from sawyer.home import Home
+from sawyer.recipe import load_recipe
+
+
+def run_server(recipe_name: str, home_path: Path | None, *, host: str, port: int, with_page: bool) -> None:
+    """Serve a recipe until interrupted; with ``with_page`` the Gradio page at ``/`` beside the API."""
+    recipe, home = load_recipe(recipe_name), Home.find(home_path).ensure()
+    check_port(host, port)
+
+    import uvicorn
+
+    from serve.app import build_app
+
+    app = build_app(recipe, home)
+    local = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
+    if with_page:
+        from ui.app import mount_ui
+
+        app = mount_ui(app, f"http://{local}:{port}")
+    _announce(f"http://{local}:{port}", recipe.name, home, with_page)
+    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=10)
+
+
+def run_page(api: str, *, host: str, port: int) -> None:
+    """Serve the page alone, on the API at ``api``."""
+    if not api.startswith(("http://", "https://")):
+        raise UsageError(f"--api takes an address such as http://127.0.0.1:8000; given: {api!r}.")
+    check_port(host, port)
+
+    from ui.app import serve_ui
+
+    Console(stderr=True).print(f"The page is at http://{host}:{port}, its API at {api}. Stop with Ctrl-C.")
+    serve_ui(api, host, port)
+
+
+def check_port(host: str, port: int) -> None:
+    """Find out before the model is loaded whether the address can be had.
+
+    Raises:
+        UsageError: the port is taken, needs more rights, or the host is not an address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reasons = {
+                errno.EADDRINUSE: f"Port {port} on {host} is in use by another program",
+                errno.EACCES: f"Port {port} needs the rights of an administrator",
+            }
+            reason = reasons.get(error.errno or 0, f"The address {host}:{port} cannot be used ({error.strerror})")
+            raise UsageError(f"{reason}. Choose another with --port, such as --port {min(port + 1, 65535)}.") from error
+
+
+def _announce(address: str, recipe: str, home: Home, with_page: bool) -> None:
+    what = "page" if with_page else "API"
+    Console(stderr=True).print(
+        f"SAWYER ({recipe}): the {what} is at {address}; votes are kept in {home.root}. Stop with Ctrl-C.",
+        highlight=False,
+        soft_wrap=True,
+    )

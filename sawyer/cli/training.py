@@ -1,0 +1,61 @@
+"""`sawyer train` and `sawyer pipeline`."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from sawyer.errors import UsageError
+from sawyer.home import Home
+from sawyer.recipe import Recipe, load_recipe
+
+
+def run_train(step: str, recipe_name: str, overrides: list[str], resume: bool, home_path: Path | None) -> None:
+    """Train one step of a recipe and promote its result."""
+    from train.pipeline import STEPS, train_one
+
+    if step not in STEPS:
+        raise UsageError(f"There is no step {step!r}; there are: {', '.join(STEPS)}.")
+    recipe, home = load_recipe(recipe_name, overrides), Home.find(home_path).ensure()
+    with _alone(recipe, home):
+        reference = train_one(step, recipe, home, resume=resume)
+    Console().print(f"Done: {reference} is now current. Its run is in {home.runs / recipe.name / step}.")
+
+
+def run_all(recipe_name: str, overrides: list[str], resume: bool, home_path: Path | None) -> None:
+    """Train every step of a recipe, promote the results, then evaluate them."""
+    from sawyer.evaluation import evaluate
+    from train.pipeline import run_pipeline
+
+    recipe, home = load_recipe(recipe_name, overrides), Home.find(home_path).ensure()
+    with _alone(recipe, home):
+        made = run_pipeline(recipe, home, resume=resume)
+        Console().print(f"Now current: {', '.join(made.values())}.")
+        if recipe.ppo or recipe.evaluate.prompts:
+            evaluate(recipe, home)
+
+
+@contextmanager
+def _alone(recipe: Recipe, home: Home) -> Iterator[None]:
+    """Hold a lock on the recipe's runs: two trainings in one folder would destroy each other's checkpoints.
+
+    The lock goes with the process, so that a killed run leaves none behind.
+    """
+    folder = home.runs / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise UsageError(
+                f"Another training of {recipe.name} is running in {folder} (process {lock.read().strip() or 'unknown'}). "
+                "Wait for it, or name another home with --home DIR."
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

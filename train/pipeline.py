@@ -1,0 +1,189 @@
+"""Every step a recipe names, in order, each in a run folder of its own; new versions are promoted all at once.
+
+A step takes explicit folders and returns one: from the pipeline these are the earlier steps' outputs, from a single
+``sawyer train`` the current versions of the registry.
+"""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sawyer.errors import CheckpointError, UsageError
+from sawyer.home import Home
+from sawyer.recipe import Recipe
+from sawyer.registry import Registry
+from sawyer.runs import Run, hash_file, write_json
+
+STEPS = ("base", "sft", "reward", "ppo")
+STAGE_OF = {"base": "base", "sft": "sft", "reward": "reward", "ppo": "rlf"}
+OUTPUT_OF = {"base": "model", "sft": "adapter", "reward": "model", "ppo": "adapter"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What steps build on: the backbone (hub id or folder), the SFT adapter and the reward model."""
+
+    backbone: str | Path | None = None
+    sft: Path | None = None
+    reward: str | Path | None = None
+
+
+def steps_of(recipe: Recipe) -> list[str]:
+    """The steps for which the recipe has a section, in order."""
+    return [step for step in STEPS if getattr(recipe, step) is not None]
+
+
+def current_parts(recipe: Recipe, home: Home) -> Parts:
+    """The registry's current versions; the recipe's own backbone where none was trained."""
+    registry = Registry.of(recipe, home)
+    found = {stage: registry.current(stage) for stage in ("base", "sft", "reward")}
+    return Parts(
+        backbone=recipe.model.backbone or (found["base"].path if found["base"] else None),
+        sft=found["sft"].path if found["sft"] else None,
+        reward=(recipe.ppo.reward if recipe.ppo else None) or (found["reward"].path if found["reward"] else None),
+    )
+
+
+def run_step(step: str, recipe: Recipe, home: Home, parts: Parts, *, resume: bool = False) -> Path:
+    """Run one step and return its output folder; with ``resume``, a finished one is left as it is.
+
+    Raises:
+        UsageError: the recipe has no such section, or an earlier stage is missing.
+        SawyerError: the work failed; the last checkpoint is intact.
+    """
+    _check(step, recipe, parts)
+    folder = home.runs / recipe.name / step
+    _keep_unfinished(folder, resume)
+    with Run(folder, step=step, recipe=recipe, resume=resume) as run:
+        if resume and run.finished:
+            return run.folder / OUTPUT_OF[step]
+        return _train(step, recipe, run, parts)
+
+
+def train_one(step: str, recipe: Recipe, home: Home, *, resume: bool = False) -> str:
+    """Run one step on the registry's current versions, register and promote its result; returns its reference."""
+    output = run_step(step, recipe, home, current_parts(recipe, home), resume=resume)
+    registry = Registry.of(recipe, home)
+    reference = _register(step, output, recipe, home, registry, current_parts(recipe, home))
+    registry.promote(reference)
+    return reference
+
+
+def run_pipeline(recipe: Recipe, home: Home, *, resume: bool = False) -> dict[str, str]:
+    """Run every step of the recipe, then register and promote their results at once.
+
+    Returns:
+        The new reference of every stage, such as ``{"sft": "sft@2"}``.
+    """
+    steps = steps_of(recipe)
+    if not steps:
+        raise UsageError(f"The recipe {recipe.name} has no step: add a base, sft, reward or ppo section.")
+    parts = current_parts(recipe, home)
+    outputs: dict[str, Path] = {}
+    for step in steps:
+        outputs[step] = run_step(step, recipe, home, parts, resume=resume)
+        parts = _with_output(parts, step, outputs[step], recipe)
+    return _publish(recipe, home, outputs, parts)
+
+
+def _train(step: str, recipe: Recipe, run: Run, parts: Parts) -> Path:
+    # Imported here: each step brings the libraries of its own, some of which take seconds.
+    if step == "base":
+        from train.base import train_base
+
+        return train_base(recipe, run)
+    assert parts.backbone is not None
+    if step == "sft":
+        from train.sft import train_sft
+
+        return train_sft(recipe, run, parts.backbone)
+    if step == "reward":
+        from train.reward_model import train_reward
+
+        return train_reward(recipe, run, parts.backbone, parts.sft)
+    from train.ppo import train_ppo
+
+    assert parts.reward is not None
+    return train_ppo(recipe, run, parts.backbone, parts.sft, parts.reward)
+
+
+def _check(step: str, recipe: Recipe, parts: Parts) -> None:
+    if step not in STEPS:
+        raise UsageError(f"There is no step {step!r}; there are: {', '.join(STEPS)}.")
+    if getattr(recipe, step) is None:
+        named = ", ".join(steps_of(recipe)) or "none"
+        raise UsageError(f"The recipe {recipe.name} has no section {step!r}; it has: {named}. Add one or choose another.")
+    if step != "base" and parts.backbone is None:
+        raise UsageError(
+            f"The recipe {recipe.name} has no backbone yet: run `sawyer train base {recipe.name}` first, "
+            "or name one in model.backbone."
+        )
+    if step == "ppo" and parts.sft is None and recipe.sft is not None:
+        raise UsageError(f"PPO starts from the SFT adapter: run `sawyer train sft {recipe.name}` first.")
+    if step == "ppo" and parts.reward is None:
+        raise UsageError(f"PPO needs a reward: run `sawyer train reward {recipe.name}` first, or set ppo.reward.")
+
+
+def _keep_unfinished(folder: Path, resume: bool) -> None:
+    """An earlier run is moved aside, never deleted, when a new one takes its folder."""
+    if resume or not folder.exists():
+        return
+    before = folder.with_name(f"{folder.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    folder.rename(before)
+
+
+def _with_output(parts: Parts, step: str, output: Path, recipe: Recipe) -> Parts:
+    if step == "base":
+        # Adapters of the earlier backbone do not fit the new one.
+        return replace(parts, backbone=output, sft=None)
+    if step == "sft":
+        return replace(parts, sft=output)
+    if step == "reward" and not (recipe.ppo and recipe.ppo.reward):
+        return replace(parts, reward=output)
+    return parts
+
+
+def _publish(recipe: Recipe, home: Home, outputs: dict[str, Path], parts: Parts) -> dict[str, str]:
+    """Register and promote; done once for the same outputs, however often the pipeline is resumed."""
+    digest = {step: _digest(output) for step, output in outputs.items()}
+    record = home.runs / recipe.name / "pipeline.json"
+    before = _read(record)
+    if before.get("outputs") == digest:
+        return before["versions"]
+    registry = Registry.of(recipe, home)
+    made = {
+        STAGE_OF[step]: _register(step, output, recipe, home, registry, parts) for step, output in outputs.items()
+    }
+    registry.promote(*made.values())
+    write_json(record, {"outputs": digest, "versions": made})
+    return made
+
+
+def _register(step: str, output: Path, recipe: Recipe, home: Home, registry: Registry, parts: Parts) -> str:
+    from sawyer.loading import load_config
+    from sawyer.models import fingerprint
+
+    info: dict[str, Any] = {"recipe": recipe.name, "run": str((home.runs / recipe.name / step).relative_to(home.root))}
+    backbone = output if step == "base" else parts.backbone
+    if step != "reward":  # a reward model reads text: it fits every backbone
+        assert backbone is not None
+        mark = fingerprint(backbone, load_config(backbone, recipe.model))
+        info["fingerprint" if step == "base" else "backbone"] = mark
+    return registry.register(STAGE_OF[step], output, info=info).ref
+
+
+def _digest(folder: Path) -> str:
+    return ",".join(f"{file.name}:{hash_file(file)}" for file in sorted(folder.glob("*.safetensors")))
+
+
+def _read(record: Path) -> dict[str, Any]:
+    import json
+
+    if not record.exists():
+        return {}
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"The file {record} is torn: remove it and run the pipeline with --resume.") from error

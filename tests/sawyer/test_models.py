@@ -56,7 +56,7 @@ def test_a_saved_adapter_is_loaded_by_plain_peft(policy, tiny_backbone, tmp_path
 
     policy.save_adapter("rlf", tmp_path / "out")
     files = sorted(file.name for file in (tmp_path / "out").iterdir())
-    assert files == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    assert files == ["adapter_config.json", "adapter_model.safetensors"]
     plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_backbone), tmp_path / "out").eval()
     with torch.no_grad():
         assert torch.equal(plain(input_ids=torch.tensor([[5, 6, 7, 8]])).logits, logits(policy, "rlf"))

@@ -1,0 +1,57 @@
+"""Page and API in one application: whose routes win, and what the document says."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.ui.fake_api import FakeApi
+from ui.app import mount_ui
+from ui.shell import POLICY
+from ui.theme import css, javascript
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[TestClient]:
+    with TestClient(mount_ui(FakeApi().app(), "http://127.0.0.1:9")) as client:
+        yield client
+
+
+def test_the_api_comes_first_and_the_page_takes_the_rest(web: TestClient) -> None:
+    assert web.get("/v1/info").json()["name"] == "fake"
+    page = web.get("/")
+    assert page.status_code == 200
+    assert "<gradio-app" in page.text
+
+
+def test_the_document_names_no_other_server(web: TestClient) -> None:
+    for path in ("/", "/theme.css", "/config"):
+        foreign = set(re.findall(r"https?://([^/\"'\s\\)]+)", web.get(path).text)) - {"testserver", "www.w3.org"}
+        assert not foreign, f"{path} names {foreign}"
+    assert not re.search(r"https?://|@import", css() + javascript())
+
+
+def test_the_browser_is_told_to_load_from_nowhere_else(web: TestClient) -> None:
+    assert web.get("/").headers["content-security-policy"] == POLICY
+    assert "http" not in POLICY
+    assert "content-security-policy" not in web.get("/v1/info").headers
+
+
+def test_a_head_request_and_a_static_file_pass_through_the_shell(web: TestClient) -> None:
+    assert web.head("/").status_code == 200
+    script = re.search(r'src="\./(assets/index-[^"]+\.js)"', web.get("/").text)
+    assert script is not None
+    assert web.get(f"/{script.group(1)}").status_code == 200
+
+
+def test_the_page_needs_neither_torch_nor_the_rest_of_sawyer() -> None:
+    code = (
+        "import sys, ui.app, ui.page, ui.screenshots\n"
+        "heavy = {'sawyer', 'train', 'serve', 'torch', 'transformers'}\n"
+        "ours = {name for name in sys.modules if name.split('.')[0] in heavy}\n"
+        "assert ours <= {'sawyer', 'sawyer.types'}, ours"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

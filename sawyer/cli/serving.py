@@ -1,12 +1,18 @@
 """`sawyer demo`, `sawyer serve` and `sawyer ui`: the API, the page, or both in one process."""
 
 import errno
+import json
 import socket
+import threading
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from sawyer.errors import UsageError
+from sawyer.errors import SawyerError, UsageError
 from sawyer.home import Home
 from sawyer.recipe import load_recipe
 
@@ -27,7 +33,49 @@ def run_server(recipe_name: str, home_path: Path | None, *, host: str, port: int
 
         app = mount_ui(app, f"http://{local}:{port}")
     _announce(f"http://{local}:{port}", recipe.name, home, with_page)
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=10)
+    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=10)
+    server = uvicorn.Server(config)
+    watch = ReadyWatch(f"http://{local}:{port}", server)
+    watch.start()
+    server.run()
+    if watch.failure:
+        raise SawyerError(f"The model could not be loaded: {watch.failure}")
+
+
+class ReadyWatch(threading.Thread):
+    """Waits until the server can answer, says so, and ends the server when the model cannot be loaded.
+
+    ``failure`` holds the reason once that has happened.
+    """
+
+    def __init__(self, address: str, server: Any) -> None:
+        super().__init__(daemon=True)
+        self.address, self.server, self.failure = address, server, ""
+
+    def run(self) -> None:
+        """Poll ``/readyz`` twice a second."""
+        while not self.server.should_exit:
+            status, body = self._ask()
+            if status == 200:
+                _say("Ready: the model is loaded.")
+                return
+            if body.get("status") == "failed":
+                self.failure = str(body.get("detail") or "no reason was given")
+                self.server.should_exit = True
+                return
+            time.sleep(0.5)
+
+    def _ask(self) -> tuple[int, dict[str, Any]]:
+        try:
+            with urllib.request.urlopen(f"{self.address}/readyz", timeout=5) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            try:
+                return error.code, json.load(error)
+            except ValueError:
+                return error.code, {}
+        except (OSError, ValueError):  # not listening yet
+            return 0, {}
 
 
 def run_page(api: str, *, host: str, port: int) -> None:
@@ -64,8 +112,8 @@ def check_port(host: str, port: int) -> None:
 
 def _announce(address: str, recipe: str, home: Home, with_page: bool) -> None:
     what = "page" if with_page else "API"
-    Console(stderr=True).print(
-        f"SAWYER ({recipe}): the {what} is at {address}; votes are kept in {home.root}. Stop with Ctrl-C.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    _say(f"SAWYER ({recipe}): the {what} is at {address}; votes are kept in {home.root}. Stop with Ctrl-C.")
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, highlight=False, soft_wrap=True)

@@ -1,0 +1,137 @@
+"""Data sources: layouts of public sets, field mapping, SAWYER_DATA, splits without leaks, clear errors."""
+
+import gzip
+import json
+
+import pytest
+
+from sawyer.data import conversation_key, is_held_out, load_conversations, load_pairs, load_prompts, load_texts
+from sawyer.data_formats import conversation_of, messages_of, pair_of, prompt_of
+from sawyer.errors import DataError
+from sawyer.recipe import DataSource
+
+U, A = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}
+
+
+def write(path, rows):
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    if path.suffix == ".gz":
+        with gzip.open(path, "wt", encoding="utf-8") as stream:
+            stream.write(text)
+    else:
+        path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("record", "layout"),
+    [
+        ({"messages": [U, A]}, "auto"),
+        ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]}, "auto"),
+        ({"instruction": "Hi", "response": "Hello."}, "auto"),
+        ({"instruction": "Hi", "input": "", "output": "Hello."}, "auto"),
+        ({"prompt": "Hi", "completion": "Hello."}, "auto"),
+        ({"prompt": [U], "chosen": "Hello.", "rejected": "No."}, "auto"),
+        ({"text": "### Human: Hi### Assistant: Hello."}, "guanaco"),
+        ({"chosen": "\n\nHuman: Hi\n\nAssistant: Hello.", "rejected": "\n\nHuman: Hi\n\nAssistant: No."}, "hh"),
+        ({"messages": [U, A, {"role": "user", "content": "And?"}]}, "auto"),
+    ],
+)
+def test_conversations_of_many_layouts(record, layout):
+    assert conversation_of(record, layout) == [U, A]
+
+
+@pytest.mark.parametrize(
+    ("record", "layout", "margin"),
+    [
+        ({"prompt": [U], "chosen": "Hello.", "rejected": "No."}, "auto", None),
+        ({"prompt": "Hi", "chosen": "Hello.", "rejected": "No.", "margin": 2}, "auto", 2.0),
+        ({"chosen": [U, A], "rejected": [U, {**A, "content": "No."}], "score_chosen": 8, "score_rejected": 5}, "auto", 3),
+        ({"chosen": "\n\nHuman: Hi\n\nAssistant: Hello.", "rejected": "\n\nHuman: Hi\n\nAssistant: No."}, "hh", None),
+        ({"user_input": "Hi", "responses_and_scores": [{"response": "No.", "score": 2}, {"response": "Hello.", "score": 9}]}, "scored", 7.0),
+    ],
+)  # fmt: skip
+def test_pairs_of_many_layouts(record, layout, margin):
+    assert pair_of(record, layout) == [([U], "Hello.", "No.", margin)]
+
+
+def test_prompts_keep_their_reference():
+    assert prompt_of({"messages": [U, A]}) == ([U], "Hello.")
+    assert prompt_of({"prompt": [U], "topic": "greeting"}) == ([U], None)
+    assert prompt_of({"instruction": "Sum up.", "context": "Text.", "response": "T."}) == (
+        [{"role": "user", "content": "Sum up.\n\nText."}],
+        "T.",
+    )
+
+
+def test_neighbouring_turns_of_one_speaker_are_joined_and_odd_roles_dropped():
+    assert messages_of([U, {"role": "user", "content": "there"}, A])[0]["content"] == "Hi\nthere"
+    assert messages_of([U, {"role": "tool", "content": "x"}]) == []
+
+
+def test_sawyer_data_is_searched_and_gzip_read(tmp_path, monkeypatch):
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "set" / "train.jsonl.gz", [{"messages": [U, A]}] * 3)
+    monkeypatch.setenv("SAWYER_DATA", str(tmp_path))
+    loaded = load_conversations([DataSource(name="set", weight=2)])
+    assert len(loaded) == 6 and loaded[0].messages == [U, A]
+
+
+def test_field_mapping_and_limit(tmp_path):
+    path = write(tmp_path / "p.jsonl", [{"q": f"Question {n}", "good": "yes", "bad": "no"} for n in range(5)])
+    fields = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    pairs = load_pairs([DataSource(name=path, fields=fields, limit=3)])
+    assert len(pairs) == 3 and pairs[0].chosen == "yes"
+    with pytest.raises(DataError, match=r"no field nope; it has q, good, bad"):
+        load_pairs([DataSource(name=path, fields={"prompt": "nope"})])
+
+
+def test_equal_replies_are_no_pair_and_equal_prompts_come_once(tmp_path):
+    path = write(tmp_path / "p.jsonl", [{"prompt": "Hi", "chosen": "a", "rejected": "a"}, {"prompt": "Hi", "chosen": "a", "rejected": "b"}])
+    assert len(load_pairs([DataSource(name=path)])) == 1
+    assert len(load_prompts([DataSource(name=path)])) == 1
+
+
+def test_the_split_depends_on_the_first_user_turn_alone():
+    talk = [U, A, {"role": "user", "content": "And now?"}]
+    shouted = [{"role": "user", "content": "  HI "}]
+    assert conversation_key(talk) == conversation_key([U]) == conversation_key(shouted)
+    prompts = [[{"role": "user", "content": f"prompt {n}"}] for n in range(2000)]
+    small = {n for n, p in enumerate(prompts) if is_held_out(p, 0.05)}
+    large = {n for n, p in enumerate(prompts) if is_held_out(p, 0.1)}
+    assert small < large and 60 < len(small) < 140 and 150 < len(large) < 250
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda d: d / "nothing.jsonl", "no local file, not under SAWYER_DATA"),
+        (lambda d: write(d / "empty.jsonl", [{"other": 1}]), "none of them usable here .their fields: other"),
+    ],
+)
+def test_sources_that_give_nothing(tmp_path, make, message):
+    with pytest.raises(DataError, match=message):
+        load_conversations([DataSource(name=str(make(tmp_path)))])
+
+
+def test_a_broken_file_is_named(tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"messages": [\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"bad\.jsonl cannot be read"):
+        load_conversations([DataSource(name=str(tmp_path / "bad.jsonl"))])
+
+
+def test_the_starter_set_is_what_it_says():
+    conversations = load_conversations([DataSource(name="starter/conversations")])
+    pairs = load_pairs([DataSource(name="starter/pairs")])
+    prompts = load_prompts([DataSource(name="starter/prompts")])
+    assert len(conversations) >= 600 and len(pairs) >= 600 and len(prompts) >= 300
+    assert sum(len(c.messages) > 2 for c in conversations) >= len(conversations) / 3
+    # Length alone must not tell the better reply.
+    assert 0.4 < sum(len(p.rejected) >= len(p.chosen) for p in pairs) / len(pairs) < 0.65
+    firsts = [c.messages[0]["content"].lower() for c in conversations if len(c.messages) == 2]
+    assert len(set(firsts)) == len(firsts)
+
+
+def test_texts_keep_their_messages():
+    texts = load_texts(DataSource(name="starter/conversations", limit=3))
+    assert len(texts) == 3 and texts[0].messages and texts[0].text == ""

@@ -1,0 +1,80 @@
+"""The command line from outside: exit codes and one-paragraph errors, never a traceback."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def sawyer(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sawyer.cli.app", *arguments],
+        cwd=cwd or ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **environment},
+    )
+
+
+def test_help_names_every_command_and_loads_nothing_heavy():
+    done = sawyer("--help")
+    assert done.returncode == 0
+    for name in ("demo", "serve", "ui", "chat", "train", "pipeline", "evaluate", "feedback", "models"):
+        assert name in done.stdout
+    code = "import sys, sawyer.cli.app; sys.exit(any(m in sys.modules for m in ('torch', 'gradio', 'transformers')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "sft", "no-such-recipe"], "There is no recipe 'no-such-recipe'"),
+        (["train", "dance", "tiny"], "There is no step 'dance'; there are: base, sft, reward, ppo."),
+        (["train", "sft", "tiny"], "sawyer train base tiny"),
+        (["train", "sft", "tiny", "--set", "sft.lr"], "key=value"),
+        (["train", "sft", "tiny", "--set", "sft.learning=1"], "sft.learning: there is no such key"),
+        (["ui", "--api", "nonsense"], "--api takes an address"),
+        (["demo", "--port", "99999"], "65535"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_wrong_use_ends_with_2_and_says_what_to_do(arguments, message):
+    done = sawyer(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        began = time.monotonic()
+        done = sawyer("demo", "--port", str(port))
+    assert done.returncode == 2 and f"Port {port} on 127.0.0.1 is in use" in done.stderr
+    assert "--port" in done.stderr and time.monotonic() - began < 60
+
+
+def test_a_home_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = sawyer("train", "base", "tiny", "--home", str(tmp_path / "file" / "home"))
+    assert done.returncode == 2 and "cannot be written" in done.stderr and "SAWYER_HOME" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_data_set_is_explained(tmp_path):
+    override = "base.sources=[{name: no-such-set}]"
+    done = sawyer("train", "base", "tiny", "--home", str(tmp_path), "--set", override)
+    assert done.returncode == 1 and "no-such-set" in done.stderr and "SAWYER_DATA" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_version():
+    assert sawyer("--version").stdout.startswith("sawyer 0.")

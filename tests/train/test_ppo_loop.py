@@ -144,6 +144,7 @@ def test_a_killed_run_resumes_bit_for_bit(
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert (tmp_path / "run" / last / "state.json").read_text() == (whole / last / "state.json").read_text()
     assert timeless(rows_of(tmp_path / "run")) == timeless(rows_of(whole))
+    assert (tmp_path / "run" / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
 
 
 def test_a_torn_checkpoint_is_skipped(backbone: Path, prompts: str, sft: Path, tmp_path: Path, whole: Path) -> None:

@@ -121,7 +121,7 @@ def _freeze(reward: Reward, actor: Actor, tasks: Tasks, spec: PpoSpec, seed: int
     """Fix the reward's mean and deviation on replies of the policy as it starts."""
     asked = [task for step in range(-(-spec.normalize_samples // len(tasks.train))) for task in
              tasks.deal(step, len(tasks.train), seed)][: spec.normalize_samples]  # fmt: skip
-    episodes = answer(actor, asked, spec, stage=actor.reference, seed=row_seed(seed, -1))
+    episodes = answer(actor, asked, spec, seed=row_seed(seed, -1))
     reward.freeze([e.task.messages for e in episodes], [e.reply.text for e in episodes])
 
 
@@ -130,7 +130,7 @@ def _probe(
 ) -> dict[str, float]:
     """Answer the same held-out prompts with the same seeds: figures to compare between steps, and samples to read."""
     asked: list[Task] = spread(tasks.held_out or tasks.train[:SAMPLES], HELD_OUT_PROMPTS)
-    episodes = answer(actor, asked, spec, stage=STAGE, seed=row_seed(seed, -2))
+    episodes = answer(actor, asked, spec, seed=row_seed(seed, -2))
     scores = judge(reward, episodes, spec.missing_eos_penalty)
     run.save_samples(step, sample_rows(episodes, scores, SAMPLES))
     if not tasks.held_out:

@@ -66,17 +66,17 @@ class Rollout:
         return [tensor[index * rows : (index + 1) * rows, :width] for tensor in tensors]
 
 
-def answer(actor: Actor, tasks: Sequence[Task], spec: PpoSpec, *, stage: str, seed: int) -> list[Episode]:
+def answer(actor: Actor, tasks: Sequence[Task], spec: PpoSpec, *, seed: int) -> list[Episode]:
     """One sampled reply to every task: raw distribution at the recipe's temperature, no top-k, no top-p (detail 3)."""
     policy = actor.policy
-    stop = policy.chat.stop_strings(stage)
+    stop = policy.chat.stop_strings(STAGE)
     episodes: list[Episode] = []
     for start in range(0, len(tasks), spec.batch_size):
         part = tasks[start : start + spec.batch_size]
         replies = generate(
             policy,
             [task.ids for task in part],
-            stage=stage,
+            stage=STAGE,
             max_tokens=spec.max_new_tokens,
             temperature=spec.temperature,
             seed=row_seed(seed, start),
@@ -95,7 +95,7 @@ def judge(reward: Reward, episodes: Sequence[Episode], missing_eos_penalty: floa
 
 def collect(actor: Actor, reward: Reward, tasks: Sequence[Task], spec: PpoSpec, *, seed: int) -> Rollout:
     """Answer ``tasks`` with the policy as it is, score the replies and measure their tokens."""
-    episodes = arrange(answer(actor, tasks, spec, stage=STAGE, seed=seed), spec, seed)
+    episodes = arrange(answer(actor, tasks, spec, seed=seed), spec, seed)
     scores = judge(reward, episodes, spec.missing_eos_penalty)
     device, fill = actor.policy.device, actor.policy.chat.pad_id
     groups = [episodes[i : i + spec.micro_batch] for i in range(0, len(episodes), spec.micro_batch)]

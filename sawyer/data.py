@@ -136,8 +136,8 @@ def read_records(source: DataSource) -> list[dict[str, Any]]:
             table = datasets.load_dataset(
                 source.name, source.subset, split=source.split, revision=source.revision
             )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(_unreadable(source, file, error)) from error
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(_unreadable(source, file, error.__cause__ or error)) from error
     renamed = {theirs: ours for ours, theirs in source.fields.items()}
     missing = sorted(set(renamed) - set(table.column_names))
     if missing:
@@ -193,7 +193,7 @@ def _fields_of(records: list[dict[str, Any]]) -> str:
     return f" (their fields: {', '.join(records[0])})" if records else ""
 
 
-def _unreadable(source: DataSource, file: Path | None, error: Exception) -> str:
+def _unreadable(source: DataSource, file: Path | None, error: BaseException) -> str:
     reason = " ".join(str(error).split())[:300]
     if file is not None:
         return f"The data file {file} cannot be read: {reason}. It must be UTF-8 JSON lines, JSON, CSV or Parquet."

@@ -27,7 +27,7 @@ def run_train(step: str, recipe_name: str, overrides: list[str], resume: bool, h
 
 def run_all(recipe_name: str, overrides: list[str], resume: bool, home_path: Path | None) -> None:
     """Train every step of a recipe, promote the results, then evaluate them."""
-    from sawyer.evaluation import evaluate
+    from sawyer.evaluation import evaluate, print_report
     from train.pipeline import run_pipeline
 
     recipe, home = load_recipe(recipe_name, overrides), Home.find(home_path).ensure()
@@ -35,7 +35,8 @@ def run_all(recipe_name: str, overrides: list[str], resume: bool, home_path: Pat
         made = run_pipeline(recipe, home, resume=resume)
         Console().print(f"Now current: {', '.join(made.values())}.")
         if recipe.ppo or recipe.evaluate.prompts:
-            evaluate(recipe, home)
+            print_report(evaluate(recipe, home))
+            Console().print(f"Report: {home.runs / recipe.name / 'evaluate' / 'report.html'}", soft_wrap=True)
 
 
 @contextmanager

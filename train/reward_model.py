@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers.utils import logging as transformers_logging
 
 from sawyer.compute import autocast, compute_dtype, pick_device, set_threads
 from sawyer.data import load_pairs
@@ -33,9 +34,7 @@ SCORE_BATCH = 64
 SAMPLE_PAIRS = 6
 
 
-def train_reward(
-    recipe: Recipe, run: Run, backbone: Path | str | None = None, sft: Path | None = None
-) -> Path:
+def train_reward(recipe: Recipe, run: Run, backbone: Path | str | None = None, sft: Path | None = None) -> Path:
     """Train the classifier of ``recipe.reward`` and return its folder (model, tokenizer, ``reward_report.json``).
 
     Args:
@@ -51,9 +50,7 @@ def train_reward(
     assert recipe.reward is not None
     spec = recipe.reward
     if spec.model is None and spec.scratch is None:
-        raise TrainingError(
-            "The reward section names nothing to start from: give reward.model or reward.scratch."
-        )
+        raise TrainingError("The reward section names nothing to start from: give reward.model or reward.scratch.")
     set_threads(recipe.threads)
     device = pick_device()
     dtype = compute_dtype(recipe.model, device)
@@ -105,6 +102,9 @@ def load_classifier(start: Path | str, spec: RewardSpec, *, revision: str | None
     """
     if Path(start).is_dir():
         refuse_pickle(Path(start))
+    told = transformers_logging.get_verbosity()
+    # Otherwise it reports at length that the head is new, which is the point.
+    transformers_logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(start, revision=revision)
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -122,6 +122,8 @@ def load_classifier(start: Path | str, spec: RewardSpec, *, revision: str | None
         if type(error).__name__ != "SafetensorError":
             raise
         raise ModelError(explain_unreadable("reward model", Path(start), error)) from error
+    finally:
+        transformers_logging.set_verbosity(told)
     if tokenizer.pad_token_id is None or not tokenizer.is_fast:
         raise ModelError(
             f"The tokenizer of the reward model {start} has no padding token, or is not a fast one. Name another "
@@ -249,9 +251,7 @@ def _round_to_bfloat16(model: Any) -> None:
 
 def _save(model: Any, tokenizer: Any, folder: Path, *, small: bool) -> None:
     """Save model and tokenizer; ``small``: as bfloat16 safetensors whose config says float32 (as the nano base)."""
-    state = {
-        name: value.cpu().to(torch.bfloat16) if small else value for name, value in model.state_dict().items()
-    }
+    state = {name: value.cpu().to(torch.bfloat16) if small else value for name, value in model.state_dict().items()}
     model.config.dtype = torch.float32
     model.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)

@@ -105,9 +105,7 @@ def with_other_prompts(pairs: Sequence[Pair], seed: int) -> list[Pair] | None:
     place = {int(index): position for position, index in enumerate(order)}
     moved = []
     for index, pair in enumerate(pairs):
-        step = next(
-            s for s in range(1, len(pairs)) if texts[order[(place[index] + s) % len(pairs)]] != texts[index]
-        )
+        step = next(s for s in range(1, len(pairs)) if texts[order[(place[index] + s) % len(pairs)]] != texts[index])
         other = pairs[int(order[(place[index] + step) % len(pairs)])]
         moved.append(Pair(other.prompt, pair.chosen, pair.rejected, pair.margin, pair.source))
     return moved

@@ -42,13 +42,9 @@ def own_samples(recipe: Recipe, run: Run, backbone: Path | str | None, sft: Path
         )
     file = run.folder / f"own_samples-{_digest(recipe, backbone, sft)}.jsonl"
     if not file.exists():
-        rows = _generate(
-            recipe, Policy.load(backbone, {"sft": sft} if sft else {}, spec=recipe.model), wanted
-        )
+        rows = _generate(recipe, Policy.load(backbone, {"sft": sft} if sft else {}, spec=recipe.model), wanted)
         beside = file.with_suffix(".tmp")
-        beside.write_text(
-            "".join(json.dumps(vars(pair), ensure_ascii=False) + "\n" for pair in rows), "utf-8"
-        )
+        beside.write_text("".join(json.dumps(vars(pair), ensure_ascii=False) + "\n" for pair in rows), "utf-8")
         beside.replace(file)
     return [Pair(**json.loads(line)) for line in file.read_text("utf-8").splitlines()]
 
@@ -56,15 +52,11 @@ def own_samples(recipe: Recipe, run: Run, backbone: Path | str | None, sft: Path
 def reference_conversations(recipe: Recipe) -> list[Conversation]:
     """Conversations whose replies serve as references: those of sft, else the preferred replies of the pairs."""
     if recipe.sft:
-        found = load_conversations(
-            [s.model_copy(update={"weight": 1.0}) for s in recipe.sft.sources], recipe.seed
-        )
+        found = load_conversations([s.model_copy(update={"weight": 1.0}) for s in recipe.sft.sources], recipe.seed)
     else:
         assert recipe.reward is not None
         pairs = load_pairs(recipe.reward.sources, recipe.seed)
-        found = [
-            Conversation([*p.prompt, {"role": "assistant", "content": p.chosen}], p.source) for p in pairs
-        ]
+        found = [Conversation([*p.prompt, {"role": "assistant", "content": p.chosen}], p.source) for p in pairs]
     random.Random(recipe.seed).shuffle(found)
     return found
 
@@ -80,11 +72,7 @@ def _generate(recipe: Recipe, policy: Policy, wanted: int) -> list[Pair]:
     done = 0
     with progress("own samples", len(tasks)) as tick:
         for stage in stages:
-            mine = [
-                t
-                for i, t in enumerate(tasks)
-                if len(stages) == 1 or (i % BASE_EVERY == 0) == (stage == "base")
-            ]
+            mine = [t for i, t in enumerate(tasks) if len(stages) == 1 or (i % BASE_EVERY == 0) == (stage == "base")]
             # Like lengths together: little padding, and a batch ends soon.
             mine.sort(key=lambda task: sum(len(message["content"]) for message in task[0]))
             for start in range(0, len(mine), BATCH):
@@ -121,10 +109,7 @@ def _tasks(recipe: Recipe, policy: Policy, limit: int, wanted: int) -> list[tupl
         messages, reference = conversation.messages[:turn], conversation.messages[turn]["content"].strip()
         if len(policy.chat.encode_text(reference)) > limit or messages[-1]["role"] != "user":
             continue
-        if (
-            max(len(policy.chat.encode_prompt(messages, stage)) for stage in ("sft", "base")) + limit
-            > policy.context
-        ):
+        if max(len(policy.chat.encode_prompt(messages, stage)) for stage in ("sft", "base")) + limit > policy.context:
             continue
         tasks.setdefault(json.dumps(messages), (messages, reference))
         if len(tasks) == wanted:
@@ -143,7 +128,5 @@ def _digest(recipe: Recipe, backbone: Path | str, sft: Path | None) -> str:
     parts = recipe.model_dump(mode="json", include={"seed", "model", "sft", "ppo"})
     assert recipe.reward is not None
     sources = [source.model_dump(mode="json") for source in recipe.reward.sources]
-    text = json.dumps(
-        [parts, sources, recipe.reward.own_samples, str(backbone), str(sft), str(pick_device())]
-    )
+    text = json.dumps([parts, sources, recipe.reward.own_samples, str(backbone), str(sft), str(pick_device())])
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -161,9 +161,7 @@ class MaskedTrainer(ExactTrainer):
         wanted = inputs["labels"] != -100
         with self.precision(), head_only_at(model.lm_head, wanted):
             logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-        return cross_entropy(logits.float(), inputs["labels"][wanted], reduction="sum") / wanted.sum().clamp(
-            min=1
-        )
+        return cross_entropy(logits.float(), inputs["labels"][wanted], reduction="sum") / wanted.sum().clamp(min=1)
 
 
 def _pretrain(recipe: Recipe, run: Run, model: RobertaForMaskedLM, rows: list[list[int]]) -> None:

@@ -55,9 +55,7 @@ def train_sft(recipe: Recipe, run: Run, backbone: Path | str) -> Path:
         policy.save_adapter(STAGE, folder)
     counts = {"train": len(rows.train), "held_out": len(rows.held_out), "shortened": rows.shortened}
     steps = trainer.state.global_step
-    run.finish(
-        run.folder / "adapter", steps=steps, conversations={**counts, "dropped": rows.dropped}, **figures
-    )
+    run.finish(run.folder / "adapter", steps=steps, conversations={**counts, "dropped": rows.dropped}, **figures)
     return run.folder / "adapter"
 
 

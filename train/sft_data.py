@@ -63,9 +63,7 @@ def split_rows(conversations: Sequence[Conversation], chat: ChatFormat, spec: Sf
             f"out (sft.held_out {spec.held_out:g}). Raise sft.max_length, lower sft.held_out, or add sources."
         )
     kept = list(held_out.values())
-    return SftRows(
-        train, [row for row, _ in kept], [conversation for _, conversation in kept], shortened, dropped
-    )
+    return SftRows(train, [row for row, _ in kept], [conversation for _, conversation in kept], shortened, dropped)
 
 
 def encode(conversation: Conversation, chat: ChatFormat, max_length: int) -> tuple[Row | None, bool]:

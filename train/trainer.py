@@ -95,18 +95,14 @@ class ExactTrainer(Trainer):
             self.train(resume_from_checkpoint=str(found[1]) if found else None)
         except torch.cuda.OutOfMemoryError as error:
             keys = (
-                "sft.micro_batch or set sft.gradient_checkpointing"
-                if self.run.step == "sft"
-                else "reward.batch_size"
+                "sft.micro_batch or set sft.gradient_checkpointing" if self.run.step == "sft" else "reward.batch_size"
             )
             raise TrainingError(
                 f"The GPU's memory does not suffice ({str(error).split('.')[0]}): lower {keys}, or shorten "
                 f"{self.run.step}.max_length, and go on with --resume."
             ) from error
 
-    def training_step(
-        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
-    ) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One forward and backward pass; the weights are still sound when this raises."""
         self.tokens += int(inputs["attention_mask"].sum())
         loss = super().training_step(model, inputs, num_items_in_batch)

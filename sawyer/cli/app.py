@@ -106,15 +106,10 @@ def pipeline(
 def main() -> None:
     """Entry point: exit codes 0 done, 1 failure, 2 usage or recipe error, 3 refused by a gate."""
     try:
-        app(standalone_mode=False)
+        app()  # Typer prints usage errors itself (exit code 2) and turns Ctrl-C into 130
     except SawyerError as error:
         _say(str(error))
         sys.exit(error.exit_code)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        _say("Interrupted. Training goes on from its last checkpoint with --resume.")
-        sys.exit(130)
     except Exception as error:
         sys.exit(_unforeseen(error))
 
@@ -126,16 +121,11 @@ def _say(text: str) -> None:
 
 
 def _unforeseen(error: Exception) -> int:
-    """Typer's usage errors, a full disk, and faults of ours: one paragraph, the traceback into a file."""
+    """A full disk, and faults of ours: one paragraph, the traceback into a file."""
     import errno
     import tempfile
     import traceback
 
-    from click import ClickException
-
-    if isinstance(error, ClickException):
-        error.show()
-        return 2
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
         _say(f"The disk cannot be written ({error.strerror}: {error.filename}). Free some space, then use --resume.")
         return 1

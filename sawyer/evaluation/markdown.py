@@ -63,7 +63,9 @@ def _acceptance(report: Report) -> str:
         low = "" if c.low is None else f"at least {c.low:g}"
         high = "" if c.high is None else f"below {c.high:g}"
         measured = "–" if c.measured is None else f"{c.measured:.3g} {c.unit}".strip()
-        rows.append(f"| {c.name} | {measured} | {' and '.join(x for x in (low, high) if x)} | {'yes' if c.met else 'no'} |")
+        rows.append(
+            f"| {c.name} | {measured} | {' and '.join(x for x in (low, high) if x)} | {'yes' if c.met else 'no'} |"
+        )
     return "\n".join(rows)
 
 

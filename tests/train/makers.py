@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sawyer.recipe import ChatSpec, Recipe
 from train.tokenizer import train_tokenizer
 
-WORDS = "tea river quiet lamp seven garden north paper wind bread stone little bright letter music".split()
+WORDS = ["tea", "river", "quiet", "lamp", "seven", "garden", "north", "paper", "wind", "bread", "stone", "little"]
 CONTEXT = 96
 
 

@@ -96,9 +96,7 @@ def test_interrupted_run_ends_with_the_same_bytes(
     class Killed(BaseException):
         pass
 
-    kind, stop = {"pretrain": (MaskedTrainer, 5), "start": (RewardTrainer, 0)}.get(
-        str(where), (RewardTrainer, where)
-    )
+    kind, stop = {"pretrain": (MaskedTrainer, 5), "start": (RewardTrainer, 0)}.get(str(where), (RewardTrainer, where))
     original = kind.training_step
 
     def dies(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -169,9 +167,7 @@ def test_prompt_is_cut_on_the_left_and_the_response_kept() -> None:
 
 def test_pairwise_loss_by_hand() -> None:
     loss = pairwise_loss(torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.5]), torch.tensor([0.0, 1.0]))
-    assert float(loss) == pytest.approx(
-        (math.log1p(math.exp(-1.0)) + math.log1p(math.exp(1.5))) / 2, rel=1e-6
-    )
+    assert float(loss) == pytest.approx((math.log1p(math.exp(-1.0)) + math.log1p(math.exp(1.5))) / 2, rel=1e-6)
 
 
 def test_margin_comes_from_the_scores_only_when_asked(backbone: Path) -> None:
@@ -192,9 +188,7 @@ def test_margin_comes_from_the_scores_only_when_asked(backbone: Path) -> None:
 
 
 def test_no_prompt_is_on_both_sides() -> None:
-    items = [
-        Pair([{"role": "user", "content": f"Question {n // 3}"}], f"good {n}", f"bad {n}") for n in range(300)
-    ]
+    items = [Pair([{"role": "user", "content": f"Question {n // 3}"}], f"good {n}", f"bad {n}") for n in range(300)]
     train_part, held_out = split_pairs([*items, *items], 0.3)
     keys = [{conversation_key(pair.prompt) for pair in part} for part in (train_part, held_out)]
     assert not keys[0] & keys[1]
@@ -272,9 +266,7 @@ def test_refusals(backbone: Path, data: str, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"reward\.held_out 1"):
         train(reward_recipe(backbone, data, held_out=1.0), tmp_path / "held")
     with pytest.raises(TrainingError, match=r"reward\.scratch\.hidden_size 30"):
-        train(
-            reward_recipe(backbone, data, scratch=SHAPE | {"hidden_size": 30, "heads": 4}), tmp_path / "heads"
-        )
+        train(reward_recipe(backbone, data, scratch=SHAPE | {"hidden_size": 30, "heads": 4}), tmp_path / "heads")
     train(reward_recipe(backbone, data, epochs=1), tmp_path / "short")
     spec = reward_recipe(backbone, data, max_length=60).reward
     with pytest.raises(ModelError, match=r"at most 48 tokens, but reward\.max_length is 60"):

@@ -144,14 +144,10 @@ def test_loss_counts_reply_tokens_and_eos_only(backbone: Path) -> None:
     by_hand = 0.0
     for item in (row, short):  # one at a time, unpadded, with the full logits
         logits = policy.model(torch.tensor([item.ids])).logits[0, :-1]
-        by_hand += float(
-            cross_entropy(logits, torch.tensor(item.labels[1:]), ignore_index=IGNORED, reduction="sum")
-        )
+        by_hand += float(cross_entropy(logits, torch.tensor(item.labels[1:]), ignore_index=IGNORED, reduction="sum"))
     assert count == len(learnt) + len([label for label in short.labels if label != IGNORED])
     assert float(total) == pytest.approx(by_hand, rel=1e-5)
-    mean = held_out_loss(
-        policy.model, [row, short], pad_id=0, batch_size=1, device=policy.device, dtype=torch.float32
-    )
+    mean = held_out_loss(policy.model, [row, short], pad_id=0, batch_size=1, device=policy.device, dtype=torch.float32)
     assert mean == pytest.approx(by_hand / count, rel=1e-5)
 
 

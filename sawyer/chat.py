@@ -56,9 +56,7 @@ class ChatFormat:
         self.template: str = own or marker_template(self.spec)
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self._control = sorted(
-            (str(token) for token in tokenizer.get_added_vocab()), key=lambda token: -len(token)
-        )
+        self._control = sorted((str(token) for token in tokenizer.get_added_vocab()), key=lambda token: -len(token))
         # Splitting special tokens is a switch of the shared tokenizer: one tokenisation at a time.
         self._lock = threading.Lock()
 

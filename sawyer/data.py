@@ -133,9 +133,7 @@ def read_records(source: DataSource) -> list[dict[str, Any]]:
             builder = {"jsonl": "json", "json": "json", "csv": "csv", "parquet": "parquet"}[_kind(file)]
             table = datasets.load_dataset(builder, data_files={"train": str(file)}, split="train")
         else:
-            table = datasets.load_dataset(
-                source.name, source.subset, split=source.split, revision=source.revision
-            )
+            table = datasets.load_dataset(source.name, source.subset, split=source.split, revision=source.revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(_unreadable(source, file, error.__cause__ or error)) from error
     renamed = {theirs: ours for ours, theirs in source.fields.items()}

@@ -30,9 +30,7 @@ def load_config(name: str | Path, spec: ModelSpec) -> Any:
 
     _check_folder(name, "config.json", "model.backbone")
     try:
-        config = AutoConfig.from_pretrained(
-            str(name), revision=spec.revision, trust_remote_code=spec.trust_remote_code
-        )
+        config = AutoConfig.from_pretrained(str(name), revision=spec.revision, trust_remote_code=spec.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(explain_missing("backbone", name, "model.backbone", error)) from error
     zero_dropout(config)

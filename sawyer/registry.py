@@ -52,9 +52,7 @@ class Registry:
 
     def __init__(self, root: Path, recipe_name: str, shipped: Path | None = None):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", recipe_name):
-            raise UsageError(
-                f"{recipe_name!r} cannot name a registry folder: use letters, digits, '.', '_', '-'."
-            )
+            raise UsageError(f"{recipe_name!r} cannot name a registry folder: use letters, digits, '.', '_', '-'.")
         self.folder = Path(root) / recipe_name
         self.recipe_name = recipe_name
         self.shipped = shipped
@@ -155,9 +153,7 @@ class Registry:
         for reference in references:
             stage, number = parse_reference(reference)
             if number is None or stage in chosen:
-                raise UsageError(
-                    f"Promote names each stage once, as stage@number; given: {' '.join(references)}."
-                )
+                raise UsageError(f"Promote names each stage once, as stage@number; given: {' '.join(references)}.")
             chosen[stage] = self.get(reference)
         with self.promotions.locked():
             trails = self._full_trails()

@@ -84,9 +84,7 @@ class Sampling(Request):
     temperature: float = Field(0.7, ge=0, le=2)
     top_p: float = Field(0.95, gt=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: list[Annotated[Text, Field(min_length=1, max_length=64)]] = Field(
-        default_factory=list, max_length=8
-    )
+    stop: list[Annotated[Text, Field(min_length=1, max_length=64)]] = Field(default_factory=list, max_length=8)
 
 
 class CompareRequest(Request):
@@ -107,9 +105,7 @@ class CompareRequest(Request):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: list[Annotated[Text, Field(min_length=1, max_length=64)]] = Field(
-        default_factory=list, max_length=8
-    )
+    stop: list[Annotated[Text, Field(min_length=1, max_length=64)]] = Field(default_factory=list, max_length=8)
 
 
 class ErrorDetail(Answer):
@@ -172,9 +168,7 @@ class EndEvent(Answer):
     event: Literal["end"] = "end"
 
 
-CompareEvent = Annotated[
-    TurnEvent | DeltaEvent | DoneEvent | ErrorEvent | EndEvent, Field(discriminator="event")
-]
+CompareEvent = Annotated[TurnEvent | DeltaEvent | DoneEvent | ErrorEvent | EndEvent, Field(discriminator="event")]
 
 
 def parse_event(data: str | bytes) -> TurnEvent | DeltaEvent | DoneEvent | ErrorEvent | EndEvent:

@@ -30,9 +30,7 @@ def check_weights(folder: Path) -> None:
             )
     shards = [file for file in files if file.suffix == ".safetensors"]
     if not shards:
-        raise CheckpointError(
-            f"{folder} holds no .safetensors weights. Name a folder that a training step wrote."
-        )
+        raise CheckpointError(f"{folder} holds no .safetensors weights. Name a folder that a training step wrote.")
     for shard in shards:
         _check_safetensors(shard)
     for index in folder.rglob("*.safetensors.index.json"):

@@ -41,9 +41,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from train.tokenizer import train_tokenizer
 
     folder = tmp_path_factory.mktemp("backbone")
-    tokenizer = train_tokenizer(
-        TEXTS, vocab_size=400, characters=10_000, chat=ChatSpec(), context=256, folder=folder
-    )
+    tokenizer = train_tokenizer(TEXTS, vocab_size=400, characters=10_000, chat=ChatSpec(), context=256, folder=folder)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -114,9 +112,7 @@ def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     raw = tmp_path_factory.mktemp("bpe")
     bpe.save_model(str(raw))
-    tokenizer = RobertaTokenizerFast(
-        vocab=str(raw / "vocab.json"), merges=str(raw / "merges.txt"), model_max_length=64
-    )
+    tokenizer = RobertaTokenizerFast(vocab=str(raw / "vocab.json"), merges=str(raw / "merges.txt"), model_max_length=64)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(3)
     config = RobertaConfig(

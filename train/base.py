@@ -164,9 +164,7 @@ def new_optimizers(model: Any, spec: BaseSpec) -> list[torch.optim.Optimizer]:
     adamw = torch.optim.AdamW(rest, lr=spec.lr, betas=(0.9, 0.95), weight_decay=spec.weight_decay, fused=True)
     optimizers: list[torch.optim.Optimizer] = [adamw]
     if chosen:
-        optimizers.append(
-            torch.optim.Muon(matrices, lr=spec.muon_lr, momentum=0.95, weight_decay=spec.weight_decay)
-        )
+        optimizers.append(torch.optim.Muon(matrices, lr=spec.muon_lr, momentum=0.95, weight_decay=spec.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
@@ -211,7 +209,11 @@ def _loss_of(model: Any, device: torch.device, dtype: torch.dtype) -> Callable[[
 
 
 def _accumulate(
-    loss_fn: Callable[[torch.Tensor], torch.Tensor], corpus: Corpus, order: Order, phase: PhaseSpec, device: torch.device
+    loss_fn: Callable[[torch.Tensor], torch.Tensor],
+    corpus: Corpus,
+    order: Order,
+    phase: PhaseSpec,
+    device: torch.device,
 ) -> float:
     """Add up the gradients of one step's sequences; returns their mean loss in nats a token."""
     loss = 0.0

@@ -113,7 +113,9 @@ def _check(step: str, recipe: Recipe, parts: Parts) -> None:
         raise UsageError(f"There is no step {step!r}; there are: {', '.join(STEPS)}.")
     if getattr(recipe, step) is None:
         named = ", ".join(steps_of(recipe)) or "none"
-        raise UsageError(f"The recipe {recipe.name} has no section {step!r}; it has: {named}. Add one or choose another.")
+        raise UsageError(
+            f"The recipe {recipe.name} has no section {step!r}; it has: {named}. Add one or choose another."
+        )
     if step != "base" and parts.backbone is None:
         raise UsageError(
             f"The recipe {recipe.name} has no backbone yet: run `sawyer train base {recipe.name}` first, "
@@ -153,9 +155,7 @@ def _publish(recipe: Recipe, home: Home, outputs: dict[str, Path], parts: Parts)
     if before.get("outputs") == digest:
         return before["versions"]
     registry = Registry.of(recipe, home)
-    made = {
-        STAGE_OF[step]: _register(step, output, recipe, home, registry, parts) for step, output in outputs.items()
-    }
+    made = {STAGE_OF[step]: _register(step, output, recipe, home, registry, parts) for step, output in outputs.items()}
     registry.promote(*made.values())
     write_json(record, {"outputs": digest, "versions": made})
     return made

@@ -52,7 +52,9 @@ def ship(recipe: Recipe, home: Home, out: Path) -> None:
     current = {stage: registry.current(stage) for stage in STAGE_OF.values()}
     missing = [stage for stage, version in current.items() if version is None or version.number == 0]
     if missing:
-        raise UsageError(f"Nothing trained to ship for {', '.join(missing)}: run `sawyer pipeline {recipe.name}` first.")
+        raise UsageError(
+            f"Nothing trained to ship for {', '.join(missing)}: run `sawyer pipeline {recipe.name}` first."
+        )
     for stage, version in current.items():
         assert version is not None
         folder = out / stage
@@ -126,7 +128,8 @@ def _stages(recipe: Recipe, runs: Path) -> str:
         known = ("step", "recipe", "sawyer", "seconds", "files", "steps")
         notes = "; ".join(f"{key} {_short(value)}" for key, value in manifest.items() if key not in known)
         rows.append(
-            f"| {stage} | `sawyer train {step}` | {manifest.get('steps', '')} | {manifest.get('seconds', '')} | {notes} |"
+            f"| {stage} | `sawyer train {step}` | {manifest.get('steps', '')} "
+            f"| {manifest.get('seconds', '')} | {notes} |"
         )
     return "\n".join(rows)
 

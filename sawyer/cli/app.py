@@ -38,7 +38,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Common options."""
 
@@ -52,7 +54,9 @@ def demo(port: PortOption = 7860, host: HostOption = "127.0.0.1", home: HomeOpti
 
 
 @app.command()
-def serve(recipe: RecipeArgument, port: PortOption = 8000, host: HostOption = "127.0.0.1", home: HomeOption = None) -> None:
+def serve(
+    recipe: RecipeArgument, port: PortOption = 8000, host: HostOption = "127.0.0.1", home: HomeOption = None
+) -> None:
     """Serve a recipe's stages: OpenAI-compatible chat, comparison and votes."""
     from sawyer.cli.serving import run_server
 
@@ -132,8 +136,8 @@ def _unforeseen(error: Exception) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="sawyer-error-", suffix=".txt", delete=False) as file:
         file.write("".join(traceback.format_exception(error)))
     _say(
-        f"Something went wrong that SAWYER did not foresee: {type(error).__name__}: {str(error)[:300]}. The details are "
-        f"in {file.name}; please report them."
+        f"Something went wrong that SAWYER did not foresee: {type(error).__name__}: {str(error)[:300]}. The details "
+        f"are in {file.name}; please report them."
     )
     return 1
 

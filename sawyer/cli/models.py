@@ -34,9 +34,7 @@ def list_versions(recipe: RecipeArgument, home: HomeOption = None) -> None:
     if table.row_count:
         console.print(table)
     else:
-        console.print(
-            f"Recipe {registry.recipe_name} has no versions yet: sawyer pipeline {recipe} makes some."
-        )
+        console.print(f"Recipe {registry.recipe_name} has no versions yet: sawyer pipeline {recipe} makes some.")
     for sentence in registry.damaged():
         console.print(f"Damaged: {sentence}", style="red", markup=False)
 

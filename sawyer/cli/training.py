@@ -53,7 +53,7 @@ def _alone(recipe: Recipe, home: Home) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             raise UsageError(
-                f"Another training of {recipe.name} is running in {folder} (process {lock.read().strip() or 'unknown'}). "
+                f"Another training of {recipe.name} is running in {folder} (process {lock.read().strip() or '?'}). "
                 "Wait for it, or name another home with --home DIR."
             ) from error
         lock.truncate(0)

@@ -44,7 +44,7 @@ def _stages(stages: list[StageFigures]) -> str:
 
 def _pairs(pairs: list[PairFigures]) -> str:
     rows = [
-        "| comparison | mean difference [95 %] | paired t p | Wilcoxon p | win rate [90 %] | length ratio | KL, nats a reply |",
+        "| comparison | difference [95 %] | paired t p | Wilcoxon p | win rate [90 %] | length ratio | KL (nats) |",
         "|---|---|---|---|---|---|---|",
     ]
     rows += [

@@ -1,4 +1,4 @@
-"""Documentation of every recipe key from the models themselves: ``python -m sawyer.recipe.document > docs/recipes.md``."""
+"""Documentation of every recipe key from the models: ``python -m sawyer.recipe.document > docs/recipes.md``."""
 
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin

@@ -221,9 +221,7 @@ class PpoSpec(Spec):
     @model_validator(mode="after")
     def _batches_divide(self) -> "PpoSpec":
         if self.batch_size % self.minibatch_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} must be a multiple of minibatch_size {self.minibatch_size}"
-            )
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of minibatch_size {self.minibatch_size}")
         if self.minibatch_size % self.micro_batch:
             raise ValueError(
                 f"minibatch_size {self.minibatch_size} must be a multiple of micro_batch {self.micro_batch}"

@@ -11,6 +11,8 @@ from sawyer.errors import DataError
 from sawyer.recipe import DataSource
 
 U, A = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}
+NO = {"role": "assistant", "content": "No."}
+SCORED = [{"response": "No.", "score": 2}, {"response": "Hello.", "score": 9}]
 
 
 def write(path, rows):
@@ -46,9 +48,9 @@ def test_conversations_of_many_layouts(record, layout):
     [
         ({"prompt": [U], "chosen": "Hello.", "rejected": "No."}, "auto", None),
         ({"prompt": "Hi", "chosen": "Hello.", "rejected": "No.", "margin": 2}, "auto", 2.0),
-        ({"chosen": [U, A], "rejected": [U, {**A, "content": "No."}], "score_chosen": 8, "score_rejected": 5}, "auto", 3),
+        ({"chosen": [U, A], "rejected": [U, NO], "score_chosen": 8, "score_rejected": 5}, "auto", 3),
         ({"chosen": "\n\nHuman: Hi\n\nAssistant: Hello.", "rejected": "\n\nHuman: Hi\n\nAssistant: No."}, "hh", None),
-        ({"user_input": "Hi", "responses_and_scores": [{"response": "No.", "score": 2}, {"response": "Hello.", "score": 9}]}, "scored", 7.0),
+        ({"user_input": "Hi", "responses_and_scores": SCORED}, "scored", 7.0),
     ],
 )  # fmt: skip
 def test_pairs_of_many_layouts(record, layout, margin):
@@ -87,7 +89,10 @@ def test_field_mapping_and_limit(tmp_path):
 
 
 def test_equal_replies_are_no_pair_and_equal_prompts_come_once(tmp_path):
-    path = write(tmp_path / "p.jsonl", [{"prompt": "Hi", "chosen": "a", "rejected": "a"}, {"prompt": "Hi", "chosen": "a", "rejected": "b"}])
+    path = write(
+        tmp_path / "p.jsonl",
+        [{"prompt": "Hi", "chosen": "a", "rejected": "a"}, {"prompt": "Hi", "chosen": "a", "rejected": "b"}],
+    )
     assert len(load_pairs([DataSource(name=path)])) == 1
     assert len(load_prompts([DataSource(name=path)])) == 1
 

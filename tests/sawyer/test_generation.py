@@ -43,7 +43,10 @@ def test_rows_of_mixed_stages_equal_each_stage_alone(policy):
 
 def test_a_row_draws_the_same_whatever_is_beside_it(policy):
     row = Row(encode(policy, "Hello!", "sft"), "sft", 24, temperature=0.9, top_p=0.9, seed=11)
-    others = [Row(encode(policy, text, s), s, 9, seed=n) for n, (text, s) in enumerate(zip(PROMPTS, policy.stages, strict=True))]
+    others = [
+        Row(encode(policy, text, s), s, 9, seed=n)
+        for n, (text, s) in enumerate(zip(PROMPTS, policy.stages, strict=True))
+    ]
 
     def first(rows):
         return [token.id for step in decode(policy, rows) for token in step if token.row == 0]

@@ -43,7 +43,8 @@ def test_plain_transformers_and_peft_reproduce_the_greedy_replies(nano, stage):
             ids = tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
         assert nano.chat.encode_prompt(talk, stage) == ids
         with torch.no_grad():
-            made = model.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=48, do_sample=False)  # fmt: skip
+            mask = torch.ones(1, len(ids), dtype=torch.long)
+            made = model.generate(torch.tensor([ids]), attention_mask=mask, max_new_tokens=48, do_sample=False)
         ours = generate(nano, [ids], stage=stage, max_tokens=48, temperature=0)[0]
         assert ours.ids == made[0, len(ids) :].tolist()
 

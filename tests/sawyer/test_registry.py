@@ -84,7 +84,7 @@ def test_a_trainers_own_manifest_is_checked_and_kept(registry, tmp_path):
     assert version.info == {"backbone": "abc", "loss": 1.0}
     assert json.loads((version.path / "manifest.json").read_text())["step"] == "sft"
     (source / "tokenizer" / "vocab.json").write_text("{ }")
-    with pytest.raises(CheckpointError, match="vocab.json"):
+    with pytest.raises(CheckpointError, match=r"vocab\.json"):
         registry.register("sft", source, info={})
 
 
@@ -121,7 +121,7 @@ def test_several_stages_are_promoted_together_or_not_at_all(registry, add):
     registry.promote("sft@1", "rlf@1")
     assert refs(registry) == ["sft@1", "rlf@1"]
     add("sft")
-    with pytest.raises(UsageError, match="no version rlf@9. There are: rlf@1"):
+    with pytest.raises(UsageError, match=r"no version rlf@9\. There are: rlf@1"):
         registry.promote("sft@2", "rlf@9")
     assert refs(registry) == ["sft@1", "rlf@1"]
 

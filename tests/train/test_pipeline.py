@@ -43,7 +43,9 @@ def command(home: Path, *more: str) -> list[str]:
 
 
 def run(home: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(home, *more), cwd=ROOT, capture_output=True, text=True, timeout=250, env=environment())
+    return subprocess.run(
+        command(home, *more), cwd=ROOT, capture_output=True, text=True, timeout=250, env=environment()
+    )
 
 
 def environment() -> dict[str, str]:

@@ -118,11 +118,11 @@ def _explain(file: Path, error: ValidationError) -> str:
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed beside the one at ``location``."""
-    model: Any = Recipe
+    model: type[BaseModel] | None = Recipe
     for part in location[:-1]:
         if isinstance(part, int):
             continue
-        field = model.model_fields.get(part) if isinstance(model, type) else None
+        field = model.model_fields.get(part) if model is not None else None
         if field is None:
             return []
         model = model_in(field.annotation)

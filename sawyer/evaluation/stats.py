@@ -1,0 +1,130 @@
+"""The statistics of an evaluation: numbers in, numbers out. No model, no file; hand-computed cases in the tests.
+
+Stages answer the same prompts, so comparisons are paired: every test looks at one difference a prompt.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+RESAMPLES = 10_000
+# With 7 pairs the smallest two-sided p of a Wilcoxon test is 2/2^7 = 0.016: a test at 0.01 could never be passed.
+FEWEST_PAIRS = 8
+_ROUNDING = 1e-6  # scores are float32: differences that vary by less do not vary
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its interval at ``level`` (0.95: 95 %)."""
+
+    value: float
+    low: float
+    high: float
+    level: float
+
+
+@dataclass(frozen=True)
+class PairedTests:
+    """Differences ``after - before`` over the same prompts; both p-values are two-sided.
+
+    ``t_p`` and ``wilcoxon_p`` are None where no test is possible; ``note`` then says why. ``effect_size`` is the mean
+    difference over the differences' deviation (Cohen's d for pairs).
+    """
+
+    difference: Estimate
+    t_p: float | None
+    wilcoxon_p: float | None
+    effect_size: float | None
+    win_rate: Estimate
+    wins: int
+    ties: int
+    losses: int
+    note: str | None
+
+
+def bootstrap(values: Sequence[float] | np.ndarray, statistic: str, *, seed: int, level: float = 0.95) -> Estimate:
+    """A ``mean``, ``median`` or ``deviation`` (n − 1 in the divisor) with its bootstrap interval.
+
+    The interval is BCa (Efron 1987), which corrects for bias and skew; the median's is the plain percentile interval,
+    because the jackknife behind BCa is not valid for it. Values that do not vary give an interval of no width.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    function: Any = {"mean": np.mean, "median": np.median, "deviation": _deviation}[statistic]
+    value = float(function(data, axis=-1))
+    if len(data) < 2 or np.ptp(data) == 0:
+        return Estimate(value, value, value, level)
+    interval = stats.bootstrap(
+        (data,),
+        function,
+        n_resamples=RESAMPLES,
+        batch=1000,
+        vectorized=True,
+        confidence_level=level,
+        method="percentile" if statistic == "median" else "BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(value, float(interval.low), float(interval.high), level)
+
+
+def wilson(successes: float, trials: int, level: float = 0.90) -> Estimate:
+    """A share with its Wilson score interval; a tie may count as half a success."""
+    share = successes / trials
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    # Rounding may carry the bounds of a share of 0 or 1 past it.
+    return Estimate(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)), level)
+
+
+def compare(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.ndarray) -> PairedTests:
+    """Compare two stages' scores of the same prompts.
+
+    Args:
+        before, after: ``[n]`` scores, prompt by prompt.
+
+    Returns:
+        The mean difference with its 95 % t interval, the paired t-test, the Wilcoxon signed-rank test, and the win rate
+        (ties count half) with its 90 % interval. Differences that are all equal admit no test, and a note says so.
+    """
+    first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    if first.shape != second.shape or first.ndim != 1 or len(first) == 0:
+        raise ValueError(f"paired scores must be two lists of one length, not {first.shape} and {second.shape}")
+    differences = second - first
+    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    ties = len(differences) - wins - losses
+    win_rate = wilson(wins + ties / 2, len(differences))
+    mean = float(differences.mean())
+    note = _untestable(differences)
+    if note is not None:
+        return PairedTests(Estimate(mean, mean, mean, 0.95), None, None, None, win_rate, wins, ties, losses, note)
+    result = stats.ttest_1samp(differences, 0.0)
+    interval = result.confidence_interval(0.95)
+    return PairedTests(
+        difference=Estimate(mean, float(interval.low), float(interval.high), 0.95),
+        t_p=float(result.pvalue),
+        wilcoxon_p=float(stats.wilcoxon(differences).pvalue),
+        effect_size=mean / float(_deviation(differences)),
+        win_rate=win_rate,
+        wins=wins,
+        ties=ties,
+        losses=losses,
+        note=None,
+    )
+
+
+def _untestable(differences: np.ndarray) -> str | None:
+    if not differences.any():
+        return "Every reply scores exactly the same in both stages, so no test is possible."
+    if len(differences) < FEWEST_PAIRS:
+        return f"A paired test needs at least {FEWEST_PAIRS} prompts; there are {len(differences)}."
+    if np.ptp(differences) <= _ROUNDING * float(np.abs(differences).max()):
+        return "The difference is the same for every prompt, so its spread is zero and no test is possible."
+    return None
+
+
+def _deviation(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.std(values, axis=axis, ddof=1)

@@ -1,0 +1,123 @@
+"""How figures are written for people, the same on the terminal and on the page."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sawyer.evaluation.acceptance import deciding_pair
+from sawyer.evaluation.report import Criterion, Interval, PairFigures, Report, StageFigures
+
+Figures = TypeVar("Figures")
+
+
+@dataclass(frozen=True)
+class Line(Generic[Figures]):
+    """A row of a table: its name, what it means, and how it is written for a stage or a pair."""
+
+    name: str
+    meaning: str
+    write: Callable[[Figures], str]
+
+
+def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """A figure with a true minus; a dash for what could not be measured."""
+    if value is None:
+        return "–"
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    if not text.strip("+-0."):  # no signed zero
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share in whole per cent."""
+    return f"{100 * share:.0f} %"
+
+
+def probability(p: float | None) -> str:
+    """A p-value: three decimals, powers of ten below them, a dash where there is no test."""
+    if p is None:
+        return "–"
+    if p >= 0.001:
+        return f"{p:.3f}"
+    if p < 1e-99:
+        return "< 1e−99"
+    return f"{p:.0e}".replace("e-0", "e−").replace("e-", "e−")
+
+
+def ranged(interval: Interval, digits: int = 2, sign: bool = False) -> str:
+    """``1.20 [1.10, 1.31]``."""
+    low, high = number(interval.low, digits, sign), number(interval.high, digits, sign)
+    return f"{number(interval.value, digits, sign)} [{low}, {high}]"
+
+
+STAGE_LINES: tuple[Line[StageFigures], ...] = (
+    Line("version", "what answered", lambda s: s.version),
+    Line("mean reward", "with its bootstrap 95 % interval", lambda s: ranged(s.mean)),
+    Line("median", "with its bootstrap 95 % interval", lambda s: ranged(s.median)),
+    Line("deviation", "standard deviation of the reward, 95 % interval", lambda s: ranged(s.deviation)),
+    Line("length, tokens", "mean, end mark included", lambda s: number(s.length, 1)),
+    Line("ended by itself", "replies that reached their end mark", lambda s: percent(s.eos_rate)),
+    Line("empty", "replies without text", lambda s: percent(s.empty_rate)),
+    Line("distinct-1", "different words over all words", lambda s: number(s.distinct_1, 3)),
+    Line("distinct-2", "different word pairs over all word pairs", lambda s: number(s.distinct_2, 3)),
+    Line("repetition", "word triples seen before in the same reply", lambda s: number(s.repetition, 3)),
+)
+
+PAIR_LINES: tuple[Line[PairFigures], ...] = (
+    Line("reward difference", "mean over prompts, 95 % interval", lambda p: ranged(p.difference, sign=True)),
+    Line("paired t-test", "two-sided p", lambda p: probability(p.t_p)),
+    Line("Wilcoxon", "signed-rank test, two-sided p", lambda p: probability(p.wilcoxon_p)),
+    Line("effect size", "mean difference over its deviation", lambda p: number(p.effect_size, sign=True)),
+    Line("win rate", "ties count half, 90 % interval", lambda p: _win_rate(p)),
+    Line("wins, ties, losses", "prompts", lambda p: f"{p.wins}, {p.ties}, {p.losses}"),
+    Line("same text", "prompts answered identically", lambda p: str(p.identical_replies)),
+    Line("length ratio", "mean tokens, after over before", lambda p: number(p.length_ratio)),
+    Line("distinct-2 ratio", "after over before", lambda p: number(p.distinct_2_ratio)),
+    Line("… at equal length", "replies cut to the shorter one", lambda p: number(p.distinct_2_ratio_matched)),
+    Line("KL, nats a reply", "k1: unbiased, 95 % interval", lambda p: ranged(p.kl.k1) if p.kl else "–"),
+    Line("KL, k3", "never negative, less noisy", lambda p: ranged(p.kl.k3) if p.kl else "–"),
+)
+
+
+def _win_rate(pair: PairFigures) -> str:
+    rate = pair.win_rate
+    return f"{percent(rate.value)} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
+
+
+def measured(criterion: Criterion) -> str:
+    """What was measured for a condition, with its unit."""
+    if criterion.name.endswith(" p"):
+        return probability(criterion.measured)
+    return f"{number(criterion.measured)} {criterion.unit}".strip()
+
+
+def limit(criterion: Criterion) -> str:
+    """What a condition allows."""
+    low, high = criterion.low, criterion.high
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    return f"at least {low:g}" if low is not None else f"below {high:g} {criterion.unit}".strip()
+
+
+def headline(report: Report) -> str:
+    """What the evaluation found, in a sentence or two."""
+    pair = deciding_pair(report.pairs, [stage.stage for stage in report.stages])
+    if pair is None:
+        best = max(report.stages, key=lambda stage: stage.mean.value)
+        return f"Highest mean reward: {best.stage} with {ranged(best.mean)}." if len(report.stages) > 1 else ""
+    if report.accepted:
+        return f"{pair.after} beats {pair.before} and meets all {len(report.acceptance)} conditions."
+    missed = [criterion.name for criterion in report.acceptance if not criterion.met]
+    count = f"{len(missed)} of {len(report.acceptance)} conditions"
+    return f"{pair.after} against {pair.before}: {count} not met ({', '.join(missed)})."
+
+
+def asked(report: Report) -> str:
+    """How the stages were asked."""
+    sampling, prompts = report.sampling, report.prompts
+    way = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
+    return (
+        f"{prompts.count} held-out prompts ({prompts.found} found), {way}, at most {sampling.max_new_tokens} new "
+        f"tokens, seed {sampling.seed}; rewards by {report.reward_model}"
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sawyer.evaluation.report import Report
+from sawyer.evaluation.wording import number
 
 # Okabe and Ito's palette, told apart by colour-blind readers too: base grey, then blue, vermilion, green, purple.
 COLORS = ("#8a8a8a", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
@@ -64,7 +65,7 @@ def draw_rewards(report: Report, dress: Dress = LIGHT) -> bytes:
             color=dress.ink,
             mfc=color,
         )
-    axes.set_xticks(places, [f"{stage.stage}\n{stage.mean.value:.2f}" for stage in report.stages])
+    axes.set_xticks(places, [f"{stage.stage}\n{number(stage.mean.value)}" for stage in report.stages])
     axes.set_ylabel(f"reward ({_short(report.reward_model)})")
     axes.set_title(f"Rewards on held-out prompts, n = {report.prompts.count}", fontsize=12, color=dress.ink)
     axes.set_xlabel("◆ and figure: mean, 95 % interval; line in box: median", fontsize=9)
@@ -85,7 +86,7 @@ def draw_differences(report: Report, dress: Dress = LIGHT) -> bytes:
         axes.axvline(pair.difference.value, color=dress.ink, lw=2)
         axes.axvspan(pair.difference.low, pair.difference.high, color=dress.ink, alpha=0.15, lw=0)
         axes.set_title(
-            f"{pair.before} → {pair.after}: mean {pair.difference.value:+.2f}, n = {pair.n}",
+            f"{pair.before} → {pair.after}: mean {number(pair.difference.value, sign=True)}, n = {pair.n}",
             fontsize=12,
             color=dress.ink,
         )

@@ -124,7 +124,7 @@ def test_kept_replies_belong_to_the_weights(recipe: Any, home: Home, models: Mod
     before = evaluate(recipe, home, models=models)
     with torch.no_grad():
         for parameter in models.policy.parameters_of("rlf"):
-            parameter.mul_(-1.0)
+            parameter.mul_(0.5)
     after = evaluate(recipe, home, models=models)
     assert after.stage("sft").rewards == before.stage("sft").rewards
     assert after.stage("rlf").rewards != before.stage("rlf").rewards
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written_is_named(recipe: Any, home: Home, model
 def test_prompts_of_training_sources_are_the_part_nobody_learns_from(tiny_backbone: Path, tmp_path: Path) -> None:
     name = write_prompts(tmp_path / "shared.jsonl", 400)
     sections = {
-        "sft": {"sources": [{"name": name}], "held_out": 0.1},
+        "sft": {"sources": [{"name": name}], "held_out": 0.1, "max_length": 64},
         "reward": {"sources": [{"name": "pairs"}]},
         "ppo": {"prompts": [{"name": name}], "held_out": 0.3},
         "evaluate": {"prompts": []},

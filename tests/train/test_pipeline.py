@@ -44,7 +44,7 @@ def command(home: Path, *more: str) -> list[str]:
 
 def run(home: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(home, *more), cwd=ROOT, capture_output=True, text=True, timeout=250, env=environment()
+        command(home, *more), cwd=ROOT, capture_output=True, text=True, timeout=500, env=environment()
     )
 
 
@@ -92,6 +92,7 @@ def test_resuming_a_finished_pipeline_makes_no_new_versions(finished: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_anywhere_and_resumed_it_ends_bit_for_bit_the_same(finished: Path, tmp_path: Path) -> None:
     home, generator, kills = tmp_path / "home", random.Random(5), 0
     deadline = time.monotonic() + 280
@@ -142,12 +143,13 @@ def test_missing_stages_are_named(tmp_path: Path) -> None:
 def test_a_resume_with_other_settings_is_refused(finished: Path) -> None:
     done = subprocess.run(
         [*command(finished, "--resume"), "--set", "ppo.lr=0.5"],
-        cwd=ROOT, capture_output=True, text=True, timeout=250, env=environment(),
+        cwd=ROOT, capture_output=True, text=True, timeout=500, env=environment(),
     )  # fmt: skip
     assert done.returncode == 2 and "began with other settings: ppo" in done.stderr
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_7b_recipe_runs_on_a_small_llama_checkpoint(
     tiny_backbone: Path, tiny_classifier: Path, tmp_path: Path
 ) -> None:
@@ -177,7 +179,7 @@ def test_the_7b_recipe_runs_on_a_small_llama_checkpoint(
     home = tmp_path / "home"
     done = subprocess.run(
         [sys.executable, "-m", "sawyer.cli.app", "pipeline", "llama2-7b", "--home", str(home), *sets],
-        cwd=ROOT, capture_output=True, text=True, timeout=280, env=environment(),
+        cwd=ROOT, capture_output=True, text=True, timeout=500, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     registry = Registry(home / "registry", "llama2-7b")

@@ -92,7 +92,8 @@ class ChatFormat:
         if not text:
             return []
         with self._lock:
-            return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+            return encoded["input_ids"]
 
     def stop_strings(self, stage: str) -> list[str]:
         """Text at which a reply of ``stage`` ends besides EOS."""

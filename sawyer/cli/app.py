@@ -109,6 +109,7 @@ def pipeline(
 
 def main() -> None:
     """Entry point: exit codes 0 done, 1 failure, 2 usage or recipe error, 3 refused by a gate."""
+    _quieten()
     try:
         app()  # Typer prints usage errors itself (exit code 2) and turns Ctrl-C into 130
     except SawyerError as error:
@@ -116,6 +117,18 @@ def main() -> None:
         sys.exit(error.exit_code)
     except Exception as error:
         sys.exit(_unforeseen(error))
+
+
+def _quieten() -> None:
+    """Keep the libraries' notes to developers away from users; errors and our own progress still show."""
+    import logging
+    import os
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():  # in a log file the libraries' bars are lines of noise
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _say(text: str) -> None:

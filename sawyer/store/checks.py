@@ -54,9 +54,7 @@ def check_reward(reward: float | None) -> None:
 
 def checked_key(idempotency_key: str | None) -> str | None:
     if idempotency_key is not None and len(idempotency_key) > _KEY_LENGTH:
-        raise Invalid(
-            f"The idempotency key has {len(idempotency_key)} characters; at most {_KEY_LENGTH} are allowed."
-        )
+        raise Invalid(f"The idempotency key has {len(idempotency_key)} characters; at most {_KEY_LENGTH} are allowed.")
     return clean_or_none(idempotency_key)
 
 
@@ -86,6 +84,4 @@ def check_stages_shown(choice: str, ranking: list[str] | None, turn: Turn) -> No
         raise NotFound(f"Turn {turn.id} has no answers yet, so there is nothing to vote on.")
     named = {choice, *(ranking or ())} & set(ANSWER_STAGES) | (set(ranking or ()) - set(CHOICES))
     for stage in sorted(named - stages):
-        raise NotFound(
-            f"Stage {stage!r} has no answer in turn {turn.id}. It has those of {', '.join(sorted(stages))}."
-        )
+        raise NotFound(f"Stage {stage!r} has no answer in turn {turn.id}. It has those of {', '.join(sorted(stages))}.")

@@ -23,9 +23,7 @@ UNFINISHED = ("cancelled", "error")
 def pairs(vote: Vote, turn: Turn) -> Iterator[dict]:
     """Rows {"prompt": messages, "chosen": str, "rejected": str, and where they come from}."""
     answers = _compared(vote, turn)
-    preferred = [
-        (better.text, better.stage, worse.text, worse.stage) for better, worse in _orderings(vote, answers)
-    ]
+    preferred = [(better.text, better.stage, worse.text, worse.stage) for better, worse in _orderings(vote, answers)]
     if vote.edited is not None:
         for worse in _corrected(vote, answers):
             preferred.append((vote.edited, "edited", worse.text, worse.stage))

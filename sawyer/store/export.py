@@ -76,8 +76,7 @@ def export(store: FeedbackStore, path: Path, form: str, *, overwrite: bool = Fal
         count = write(FORMATS[form](store), temporary)
         if count == 0:
             raise StoreError(
-                f"There is nothing to export as {form} yet: such rows come from {_SOURCES[form]}."
-                " Nothing was written."
+                f"There is nothing to export as {form} yet: such rows come from {_SOURCES[form]}. Nothing was written."
             )
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())

@@ -55,9 +55,7 @@ def require_turn(connection: Connection, turn_id: str) -> Turn:
     return found[turn_id]
 
 
-def _earlier(
-    connection: Connection, table: Table, request: dict[str, Any], key: str | None
-) -> RowMapping | None:
+def _earlier(connection: Connection, table: Table, request: dict[str, Any], key: str | None) -> RowMapping | None:
     """The row stored under this key, if any; Conflict when it answers another request."""
     if key is None:
         return None

@@ -164,9 +164,7 @@ class FeedbackStore:
         request |= {"edited": checks.clean_or_none(edited)}
         return self._append(log.append_vote, request, key)
 
-    def undo_vote(
-        self, turn_id: str, voter: str | None = None, *, idempotency_key: str | None = None
-    ) -> VoteRow:
+    def undo_vote(self, turn_id: str, voter: str | None = None, *, idempotency_key: str | None = None) -> VoteRow:
         """Take back the voter's vote on a turn (a new row; nothing is deleted). Repeatable by its key."""
         key = checks.checked_key(idempotency_key)
         request: dict[str, Any] = {

@@ -67,9 +67,7 @@ def test_ranking_orders_all_it_names_before_the_rest():
 
 def test_answers_not_shown_or_not_finished_teach_nothing():
     assert sides(derive.pairs(vote("rlf", shown=("base", "rlf")), THREE)) == [("Hello, friend!", "hm")]
-    cut = turn(
-        answer("base", "hm", "cancelled"), answer("sft", "", "error"), answer("rlf", "Hello.", "length")
-    )
+    cut = turn(answer("base", "hm", "cancelled"), answer("sft", "", "error"), answer("rlf", "Hello.", "length"))
     assert list(derive.pairs(vote("rlf"), cut)) == []
     assert [row["completion"] for row in derive.negatives(vote("bad"), cut)] == ["Hello."]
 
@@ -122,10 +120,7 @@ def test_thumb_and_all_bad_on_one_answer_is_one_row(tmp_path):
 
     with FeedbackStore.open(f"sqlite:///{tmp_path / 'sawyer.db'}") as store:
         asked = store.add_turn(store.add_conversation(), MESSAGES)
-        ids = [
-            store.add_completion(asked, stage, prompt_text="", text=stage, tokens=1)
-            for stage in ("base", "sft")
-        ]
+        ids = [store.add_completion(asked, stage, prompt_text="", text=stage, tokens=1) for stage in ("base", "sft")]
         store.add_vote(asked, "bad", voter="ada")
         store.add_rating(ids[1], False, voter="ada")
         store.add_rating(ids[1], True, voter="ada")

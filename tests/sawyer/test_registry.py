@@ -17,9 +17,7 @@ from sawyer.weights import check_weights
 
 def safetensors(values: bytes = b"\x00" * 8) -> bytes:
     """A whole safetensors file with one tensor, written by hand."""
-    header = json.dumps(
-        {"w": {"dtype": "U8", "shape": [len(values)], "data_offsets": [0, len(values)]}}
-    ).encode()
+    header = json.dumps({"w": {"dtype": "U8", "shape": [len(values)], "data_offsets": [0, len(values)]}}).encode()
     return len(header).to_bytes(8, "little") + header + values
 
 
@@ -129,9 +127,7 @@ def test_several_stages_are_promoted_together_or_not_at_all(registry, add):
 def test_shipped_weights_are_version_zero_until_something_is_promoted(tmp_path, shipped, add):
     registry = Registry(tmp_path / "registry", "nano", shipped)
     assert refs(registry) == ["base@0", "sft@0", "rlf@0", "reward@0"]
-    assert (
-        registry.current("sft").info == {"shipped": True} and registry.current("sft").path == shipped / "sft"
-    )
+    assert registry.current("sft").info == {"shipped": True} and registry.current("sft").path == shipped / "sft"
     add("sft", registry)
     registry.promote("sft@1")
     assert refs(registry) == ["base@0", "sft@1", "rlf@0", "reward@0"]
@@ -201,9 +197,7 @@ def damage_by(action: str, folder: Path) -> None:
         (folder / "optimizer.pt").write_bytes(b"\x80\x04.")
 
 
-@pytest.mark.parametrize(
-    "action", ["truncated", "altered", "missing", "no manifest", "torn manifest", "pickle"]
-)
+@pytest.mark.parametrize("action", ["truncated", "altered", "missing", "no manifest", "torn manifest", "pickle"])
 def test_damaged_versions_are_refused_and_named(registry, add, action):
     version = add("sft")
     add("sft")

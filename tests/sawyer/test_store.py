@@ -48,9 +48,7 @@ def ask(store, answers=ANSWERS, messages=QUESTION):
     """A turn with one answer per stage."""
     turn = store.add_turn(store.add_conversation(), messages)
     for stage, text in answers.items():
-        store.add_completion(
-            turn, stage, prompt_text="### User:\n…", text=text, tokens=5, finish_reason="stop"
-        )
+        store.add_completion(turn, stage, prompt_text="### User:\n…", text=text, tokens=5, finish_reason="stop")
     return turn
 
 
@@ -217,13 +215,9 @@ def test_wrong_requests_say_what_is_wrong_and_store_nothing(store, error, messag
 
 
 def test_odd_characters_cost_no_vote(store):
-    turn = ask(
-        store, {"base": "half a pair \ud83d", "sft": "nul\x00nul"}, [{"role": "user", "content": "\udc00?"}]
-    )
+    turn = ask(store, {"base": "half a pair \ud83d", "sft": "nul\x00nul"}, [{"role": "user", "content": "\udc00?"}])
     store.add_vote(turn, "base", comment="\ud83d", edited="a\x00b", idempotency_key="\ud800")
-    assert not store.add_vote(
-        turn, "base", comment="\ud83d", edited="a\x00b", idempotency_key="\ud800"
-    ).created
+    assert not store.add_vote(turn, "base", comment="\ud83d", edited="a\x00b", idempotency_key="\ud800").created
     stored = store.turn(turn)
     assert [a.text for a in stored.completions] == ["half a pair \ufffd", "nul\ufffdnul"]
     assert stored.messages[0]["content"] == "\ufffd?"
@@ -389,9 +383,7 @@ def test_read_only_database(url, tmp_path):
 
 
 def test_missing_folder(tmp_path):
-    assert "cannot be opened" in the_error(
-        lambda: FeedbackStore.open(f"sqlite:///{tmp_path}/no/such/sawyer.db")
-    )
+    assert "cannot be opened" in the_error(lambda: FeedbackStore.open(f"sqlite:///{tmp_path}/no/such/sawyer.db"))
 
 
 def test_full_disk_fails_the_vote_and_keeps_the_rest(url):

@@ -5,6 +5,7 @@ ones for a recipe: models load in the background, ``/healthz`` answers at once a
 can be made.
 """
 
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -109,9 +110,20 @@ def build_app(recipe: Recipe, home: Home) -> FastAPI:
             f"Recipe {recipe.name} has no trained model in {home.registry} yet. Train it with `sawyer pipeline "
             f"{recipe.name}`, or name another home with --home DIR."
         )
-    engine = LocalEngine(lambda: load_policy(recipe, registry), context=recipe.model.context)
+    # One at a time: transformers imports its parts when they are first used, which two threads at once break.
+    loading = threading.Lock()
+
+    def policy() -> Loaded:
+        with loading:
+            return load_policy(recipe, registry)
+
+    def reward() -> "TextScorer":
+        with loading:
+            return load_scorer(recipe, registry)
+
+    engine = LocalEngine(policy, context=recipe.model.context)
     has_reward = registry.versions("reward") or (recipe.ppo and recipe.ppo.reward)
-    scorer = BackgroundScorer(lambda: load_scorer(recipe, registry)) if has_reward else NoScorer()
+    scorer = BackgroundScorer(reward) if has_reward else NoScorer()
     store = FeedbackStore.open(home.db_url)
     try:
         return create_app(engine, store, recipe=recipe, scorer=scorer, on_close=store.close)

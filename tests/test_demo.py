@@ -92,4 +92,4 @@ def test_chat_in_the_terminal_keeps_votes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in ("BASE", "SFT", "RLF"))
     with sqlite3.connect(tmp_path / "sawyer.db") as database:
-        assert [row[0] for row in database.execute("select choice from votes order by vote_id")] == ["rlf", "tie"]
+        assert [row[0] for row in database.execute("select choice from votes order by seq")] == ["rlf", "tie"]

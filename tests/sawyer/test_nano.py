@@ -55,7 +55,7 @@ def test_the_reward_model_loads_plainly_and_scores_alike():
     tokenizer = AutoTokenizer.from_pretrained(NANO / "reward")
     model = AutoModelForSequenceClassification.from_pretrained(NANO / "reward", dtype=torch.float32).eval()
     prompts = [[{"role": "user", "content": question}] for question in QUESTIONS]
-    replies = ["Hello. How can I help?", "I am SAWYER.", "Boil fresh water.", ""]
+    replies = ["Hello. How can I help?", "I am SAWYER.", "Boil fresh water.", "Because air scatters blue light."]
     ours = ClassifierScorer(NANO / "reward").score(prompts, replies)
     for prompt, reply, score in zip(prompts, replies, ours, strict=True):
         pair = tokenizer(reward_text(prompt), reply, return_tensors="pt")

@@ -46,13 +46,17 @@ REPLIES = {
 
 @dataclass
 class FakeApi:
-    """What the fake answers and what it was asked. Tests set the first and read the second."""
+    """What the fake answers and what it was asked. Tests set the first and read the second.
+
+    ``breaks_after`` and ``holds_after`` count events: there the stream breaks off, or waits until told otherwise.
+    """
 
     replies: dict[str, tuple[str, float | None]] = field(default_factory=lambda: dict(REPLIES))
     failing: dict[str, str] = field(default_factory=dict)
     pause: float = 0.02
     ready: bool = True
     breaks_after: int | None = None
+    holds_after: int | None = None
     refusal: tuple[int, dict[str, str], dict[str, Any]] | None = None
     vote_refusal: tuple[int, dict[str, Any]] | None = None
     asked: list[CompareRequest] = field(default_factory=list)
@@ -85,6 +89,8 @@ class FakeApi:
                     if event is not None:
                         yield _sse(event)
                         sent += 1
+                    while sent == self.holds_after:
+                        await asyncio.sleep(0.02)
                 await asyncio.sleep(self.pause)
             yield _sse(EndEvent())
         except asyncio.CancelledError:

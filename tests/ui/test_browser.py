@@ -17,12 +17,13 @@ ALL_STREAMING = """() => [...document.querySelectorAll('.sw-streaming .sw-reply'
 
 
 def test_ask_stream_vote_thanks_and_go_on(visit: Arrive, fake: FakeApi) -> None:
-    fake.pause = 0.05
+    fake.holds_after = 30
     visitor = visit()
     page = visitor.page
     visitor.ask("How do I boil an egg?")
     page.wait_for_function(ALL_STREAMING)
     assert page.locator("#sw-box textarea").input_value() == ""
+    fake.holds_after = None
     visitor.wait_for_answers()
     assert page.locator(".sw-pane .sw-facts").count() == 3
     assert page.locator(".sw-bar").count() == 3
@@ -106,7 +107,7 @@ def test_a_refused_question_stays_in_the_box(visit: Arrive, fake: FakeApi) -> No
 
 
 def test_stop_keeps_what_was_written_and_hangs_up(visit: Arrive, fake: FakeApi) -> None:
-    fake.pause = 0.3
+    fake.holds_after = 30
     visitor = visit()
     page = visitor.page
     visitor.ask("Hello")
@@ -151,7 +152,6 @@ def test_on_a_phone_the_panes_stack_and_nothing_sticks_out(visit: Arrive, fake: 
 
 
 def test_two_visitors_do_not_see_each_other(visit: Arrive, fake: FakeApi) -> None:
-    fake.pause = 0.1
     first, second = visit(), visit()
     first.ask("I am the first")
     second.ask("I am the second")

@@ -34,21 +34,30 @@ def sawyer_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama (2 layers, width 32) with a real trained tokenizer, saved as safetensors in several shards."""
+    return save_llama(tmp_path_factory.mktemp("backbone"), width=32)
+
+
+@pytest.fixture(scope="session")
+def wide_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of width 64: NF4 packs blocks of 64 weights of a row."""
+    return save_llama(tmp_path_factory.mktemp("wide"), width=64)
+
+
+def save_llama(folder: Path, width: int) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from sawyer.recipe import ChatSpec
     from train.tokenizer import train_tokenizer
 
-    folder = tmp_path_factory.mktemp("backbone")
     tokenizer = train_tokenizer(TEXTS, vocab_size=400, characters=10_000, chat=ChatSpec(), context=256, folder=folder)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=width,
         num_hidden_layers=2,
         num_attention_heads=4,
-        intermediate_size=64,
+        intermediate_size=2 * width,
         max_position_embeddings=256,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,

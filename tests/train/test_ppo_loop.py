@@ -103,7 +103,7 @@ def timeless(rows: list[dict[str, float]]) -> list[dict[str, float]]:
 
 def test_the_reward_rises(backbone: Path, prompts: str, tmp_path: Path) -> None:
     """A bandit of a kind: each letter e is worth the same wherever it stands, so the policy must learn to write it."""
-    bandit = {"steps": 16, "batch_size": 32, "minibatch_size": 16, "micro_batch": 16, "epochs": 4, "lr": 1e-2}
+    bandit = {"steps": 24, "batch_size": 32, "minibatch_size": 16, "micro_batch": 16, "epochs": 4, "lr": 1e-2}
     told = ppo_recipe(backbone, prompts, **bandit, kl={"beta": 0.01}, watch=False, save_every=50, sample_every=8)
     adapter = train(told, tmp_path / "run", None)
     rows = rows_of(tmp_path / "run")
@@ -112,10 +112,10 @@ def test_the_reward_rises(backbone: Path, prompts: str, tmp_path: Path) -> None:
     assert rows[-1]["objective/score"] > rows[1]["objective/score"] + 1.5
     assert rows[-1]["reward/letters"] > 1.5 * rows[1]["reward/letters"]
     assert rows[-1]["heldout/score"] > rows[0]["heldout/score"] + 1.5
-    assert {row["step"] for row in rows if "heldout/score" in row} == {0, 8, 16}
+    assert {row["step"] for row in rows if "heldout/score" in row} == {0, 8, 16, 24}
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
     samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
-    assert {row["step"] for row in samples} == {0, 8, 16} and {"prompt", "reply", "score"} <= set(samples[0])
+    assert {row["step"] for row in samples} == {0, 8, 16, 24} and {"prompt", "reply", "score"} <= set(samples[0])
     names = {file.name for file in adapter.iterdir()}
     assert "adapter_model.safetensors" in names and not any(name.endswith((".bin", ".pt")) for name in names)
     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(backbone), adapter)  # plain PEFT loads it

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PATIENCE = 120_000  # milliseconds; a machine that trains beside the tests draws slowly
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which other modules could not start theirs
 def browser() -> Iterator["Browser"]:
     """The installed Chromium; tests are skipped only where there is none."""
     executable = find_browser()

@@ -68,6 +68,16 @@ class Visit:
         self.page.locator("#sw-box textarea").fill(question)
         self.page.locator("#sw-box textarea").press("Enter")
 
+    def ask_next(self, question: str) -> None:
+        """Ask once more. Gradio ignores Enter until it has put the last event away, a moment after its text."""
+        asked = self.page.locator(".sw-question").count()
+        for _ in range(PATIENCE // 500):
+            self.ask(question)
+            self.page.wait_for_timeout(500)
+            if self.page.locator(".sw-question").count() > asked:
+                return
+        raise AssertionError("the page did not take the next question")
+
     def wait_for_answers(self, count: int = 3) -> None:
         """Until ``count`` panes are done, failed or stopped and none is open."""
         self.page.wait_for_function(

@@ -34,7 +34,7 @@ def test_ask_stream_vote_thanks_and_go_on(visit: Arrive, fake: FakeApi) -> None:
     key, vote = fake.votes[0]
     assert (vote.turn_id, vote.choice) == ("turn-1", "sft")
     assert key
-    visitor.ask("And a soft one?")
+    visitor.ask_next("And a soft one?")
     page.wait_for_selector(".sw-turn")
     visitor.wait_for_answers()
     assert [message.content for message in fake.asked[1].messages][1] == REPLIES["sft"][0]
@@ -54,7 +54,7 @@ def test_an_example_is_one_click_and_a_new_chat_starts_over(visit: Arrive, fake:
     page.locator("#sw-new").click()
     page.wait_for_selector(".sw-empty")
     page.wait_for_selector("#sw-examples button")
-    visitor.ask("Something else")
+    visitor.ask_next("Something else")
     visitor.wait_for_answers()
     assert [message.content for message in fake.asked[1].messages] == ["Something else"]
     assert fake.asked[1].conversation_id is None
@@ -69,9 +69,10 @@ def test_injected_markup_does_not_run(visit: Arrive, fake: FakeApi) -> None:
     fake.failing = {"base": attack}
     visitor = visit()
     page = visitor.page
-    for _ in range(2):  # the second time, question and answers also stand in the transcript
-        visitor.ask(attack)
-        visitor.wait_for_answers()
+    visitor.ask(attack)
+    visitor.wait_for_answers()
+    visitor.ask_next(attack)  # now question and answer also stand in the transcript
+    visitor.wait_for_answers()
     page.wait_for_selector(".sw-turn")
     assert page.locator(".sw-current").inner_text().endswith(attack)
     dangerous = ".sw-pane :is(script, img, svg, iframe), .sw-transcript :is(script, img, svg, iframe)"

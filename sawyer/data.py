@@ -118,10 +118,10 @@ def is_held_out(messages: Sequence[Message], share: float) -> bool:
 
 
 def read_records(source: DataSource) -> list[dict[str, Any]]:
-    """Read a source's raw records, field mapping applied.
+    """Read a source's raw records, field mapping applied and ``where`` obeyed.
 
     Raises:
-        DataError: the source is nowhere, or cannot be read.
+        DataError: the source is nowhere, cannot be read, lacks a field, or no record passes ``where``.
     """
     # Imported here: datasets and pyarrow take a second, and recipes are checked without them.
     import datasets
@@ -143,7 +143,10 @@ def read_records(source: DataSource) -> list[dict[str, Any]]:
             f"The data source {source.name} has no field {', '.join(missing)}; it has {', '.join(table.column_names)}. "
             "Correct the key 'fields' of this source (our name: their name)."
         )
-    return [{renamed.get(key, key): value for key, value in record.items()} for record in table]
+    records = [{renamed.get(key, key): value for key, value in record.items()} for record in table]
+    for name, allowed in source.where.items():
+        records = _where(records, name, allowed, source)
+    return records
 
 
 def find_local(source: DataSource) -> Path | None:
@@ -176,6 +179,19 @@ def _load(
             )
         loaded += items[: source.limit] * max(1, round(source.weight))
     return loaded
+
+
+def _where(records: list[dict[str, Any]], name: str, allowed: list[str], source: DataSource) -> list[dict[str, Any]]:
+    """The records whose field ``name`` holds one of ``allowed``; no record at all is an error that names the choice."""
+    present = sorted({str(record[name]) for record in records if record.get(name) is not None})
+    kept = [record for record in records if str(record.get(name)) in allowed]
+    if not kept:
+        has = f"holds {', '.join(present[:12])}" if present else f"is not one of its fields{_fields_of(records)}"
+        raise DataError(
+            f"No record of the data source {source.name} has {name} in {', '.join(allowed) or 'nothing'}: "
+            f"{name} {has}. Correct the key 'where' of this source."
+        )
+    return kept
 
 
 def _some(value: Any, wrap: Callable[[Any], Any]) -> Iterator[Any]:

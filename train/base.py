@@ -172,8 +172,12 @@ def new_optimizers(model: Any, spec: BaseSpec) -> list[torch.optim.Optimizer]:
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save as bfloat16 safetensors whose config says float32: half the size, loaded as float32 everywhere."""
-    state = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items()}
+    """Save as bfloat16 safetensors whose config says float32: half the size, loaded as float32 everywhere.
+
+    A tied output matrix is saved once, with the embeddings.
+    """
+    tied = "lm_head.weight" if model.config.tie_word_embeddings else None
+    state = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items() if name != tied}
     model.config.dtype = torch.float32
     model.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)

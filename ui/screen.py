@@ -117,6 +117,8 @@ def _status(turn: Turn | None) -> str:
     if turn.vote:
         onward = texts.CONTINUES.format(stage=stage)
         return f'<p class="sw-status sw-thanks" role="status"><strong>{texts.VOTE_SAVED}</strong> {onward}</p>'
+    if not turn.votable:
+        return f'<p class="sw-status" role="status">{texts.STOPPED_EARLY} {texts.CONTINUES.format(stage=stage)}</p>'
     onward = texts.CONTINUES_UNLESS.format(stage=stage)
     return f'<p class="sw-status" role="status"><strong>{texts.VOTE_PROMPT}</strong> {onward}</p>'
 

@@ -72,6 +72,7 @@ VOTE_SAVED = "Thank you! Your vote is saved."
 VOTE_FAILED = "Your vote was not saved. {reason} Press again to retry."
 CONTINUES = "The next question continues from the {stage} answer."
 CONTINUES_UNLESS = "Unless you choose, the next question continues from the {stage} answer."
+STOPPED_EARLY = "Stopped before any answer was complete, so there is no vote."
 NOTHING_TO_VOTE = "No answer arrived, so there is nothing to vote on. Your question is back in the box."
 
 
@@ -88,7 +89,7 @@ def stage_text(stage: str) -> StageText:
         case "base":
             return StageText("Base", "The raw model. It only continues your text.")
         case "sft":
-            return StageText("SFT", "Taught by example conversations. It answers.")
+            return StageText("SFT", "Taught by examples to answer.")
         case "rlf":
             return StageText("RLF", "Tuned further by reward, to answer better.")
         case _:

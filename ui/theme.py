@@ -47,6 +47,8 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_hover_dark="#38896f",
         button_primary_border_color="#2c6e5d",
         button_primary_border_color_dark="#2f7c68",
+        button_primary_border_color_hover="#235a4c",
+        button_primary_border_color_hover_dark="#38896f",
         button_primary_text_color="#ffffff",
         button_primary_text_color_dark="#ffffff",
         button_secondary_background_fill="#ffffff",

@@ -30,6 +30,9 @@ class DataSource(Spec):
         "auto", description="auto reads the field names; the others are the layouts of well-known public sets"
     )
     fields: dict[str, str] = Field(default_factory=dict, description="our field name -> the source's field name")
+    where: dict[str, list[str]] = Field(
+        default_factory=dict, description="keep only records whose field (our name) holds one of these values"
+    )
     limit: Positive | None = Field(None, description="use at most this many records, after shuffling")
     weight: float = Field(1.0, gt=0.0, le=1000.0, description="share in a mixture (base), or repetitions (sft)")
     render: Literal["chat", "transcript", "text"] = Field(

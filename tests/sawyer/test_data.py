@@ -125,6 +125,23 @@ def test_a_broken_file_is_named(tmp_path):
         load_conversations([DataSource(name=str(tmp_path / "bad.jsonl"))])
 
 
+def test_where_keeps_only_the_records_named(tmp_path):
+    rows = [{"messages": [U, A], "kind": kind} for kind in ("good", "odd", "good", None)]
+    file = write(tmp_path / "mixed.jsonl", rows)
+    assert len(load_conversations([DataSource(name=file, where={"kind": ["good"]})])) == 2
+    assert len(load_conversations([DataSource(name=file, where={"kind": ["good", "odd"]})])) == 3
+    renamed = DataSource(name=file, fields={"source": "kind"}, where={"source": ["odd"]})
+    assert len(load_conversations([renamed])) == 1
+
+
+def test_where_that_fits_no_record_says_what_there_is(tmp_path):
+    file = write(tmp_path / "mixed.jsonl", [{"messages": [U, A], "kind": "good"}])
+    with pytest.raises(DataError, match="has kind in bad: kind holds good. Correct the key 'where'"):
+        load_conversations([DataSource(name=file, where={"kind": ["bad"]})])
+    with pytest.raises(DataError, match="sort is not one of its fields .their fields: messages, kind"):
+        load_conversations([DataSource(name=file, where={"sort": ["bad"]})])
+
+
 def test_the_starter_set_is_what_it_says():
     conversations = load_conversations([DataSource(name="starter/conversations")])
     pairs = load_pairs([DataSource(name="starter/pairs")])

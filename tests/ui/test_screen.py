@@ -100,6 +100,14 @@ def test_a_failed_pane_says_why_and_cannot_be_voted_for() -> None:
     assert shown["bad"]["interactive"]
 
 
+def test_a_turn_stopped_too_early_asks_for_no_vote() -> None:
+    chat = Chat().ask("q", STAGES).apply(TurnEvent(turn_id="t", conversation_id="c", stages=list(STAGES)))
+    shown = screen(chat.apply(DeltaEvent(stage="sft", delta="so far")).stop(), server(*STAGES))
+    assert texts.STOPPED_EARLY in shown["status"]["value"]
+    assert texts.CONTINUES.format(stage="SFT") in shown["status"]["value"]
+    assert not shown["pick_1"]["interactive"]
+
+
 def test_earlier_turns_show_the_answer_they_kept() -> None:
     chat = answered(Chat(), "first", *STAGES).vote("base")
     html = screen(answered(chat, "second", *STAGES), server(*STAGES))["transcript"]["value"]

@@ -136,9 +136,9 @@ def test_where_keeps_only_the_records_named(tmp_path):
 
 def test_where_that_fits_no_record_says_what_there_is(tmp_path):
     file = write(tmp_path / "mixed.jsonl", [{"messages": [U, A], "kind": "good"}])
-    with pytest.raises(DataError, match="has kind in bad: kind holds good. Correct the key 'where'"):
+    with pytest.raises(DataError, match=r"has kind in bad: kind holds good. Correct the key 'where'"):
         load_conversations([DataSource(name=file, where={"kind": ["bad"]})])
-    with pytest.raises(DataError, match="sort is not one of its fields .their fields: messages, kind"):
+    with pytest.raises(DataError, match=r"sort is not one of its fields .their fields: messages, kind"):
         load_conversations([DataSource(name=file, where={"sort": ["bad"]})])
 
 

@@ -51,6 +51,20 @@ def test_wrong_use_ends_with_2_and_says_what_to_do(arguments, message):
     assert message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
 
 
+def test_a_recipe_without_a_reward_model_is_trained_and_not_evaluated(tmp_path):
+    (tmp_path / "small.yaml").write_text(
+        "name: small\nmodel: {context: 64, dtype: float32}\n"
+        "base:\n  tokenizer: {vocab_size: 300, characters: 20000}\n"
+        "  architecture: {hidden_size: 16, layers: 1, heads: 2, intermediate_size: 32}\n"
+        "  sources: [{name: starter/conversations, limit: 20}]\n"
+        "  phases: [{tokens: 512, sequence_length: 32, batch_tokens: 256, micro_batch: 8}]\n  compile: false\n",
+        encoding="utf-8",
+    )
+    done = sawyer("pipeline", "small.yaml", "--home", "home", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Now current: base@1" in done.stdout and "Not evaluated: there is no reward model" in done.stdout
+
+
 def test_a_port_in_use_is_said_before_anything_is_loaded():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

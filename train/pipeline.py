@@ -65,7 +65,7 @@ def train_one(step: str, recipe: Recipe, home: Home, *, resume: bool = False) ->
     """Run one step on the registry's current versions, register and promote its result; returns its reference."""
     output = run_step(step, recipe, home, current_parts(recipe, home), resume=resume)
     registry = Registry.of(recipe, home)
-    reference = _register(step, output, recipe, home, registry, current_parts(recipe, home))
+    reference = _register(step, output, recipe, home, registry, current_parts(recipe, home), {})
     registry.promote(reference)
     return reference
 
@@ -155,15 +155,27 @@ def _publish(recipe: Recipe, home: Home, outputs: dict[str, Path], parts: Parts)
     if before.get("outputs") == digest:
         return before["versions"]
     registry = Registry.of(recipe, home)
-    made = {STAGE_OF[step]: _register(step, output, recipe, home, registry, parts) for step, output in outputs.items()}
+    made: dict[str, str] = {}
+    for step, output in outputs.items():
+        made[STAGE_OF[step]] = _register(step, output, recipe, home, registry, parts, made)
     registry.promote(*made.values())
     write_json(record, {"outputs": digest, "versions": made})
     return made
 
 
-def _register(step: str, output: Path, recipe: Recipe, home: Home, registry: Registry, parts: Parts) -> str:
+def _register(
+    step: str, output: Path, recipe: Recipe, home: Home, registry: Registry, parts: Parts, made: dict[str, str]
+) -> str:
+    """Register a step's output with what it was built on: the backbone's fingerprint, and for rlf its parents.
+
+    ``made`` holds the references of the stages registered just before, in the same pipeline.
+    """
     from sawyer.loading import load_config
     from sawyer.models import fingerprint
+
+    def parent(stage: str) -> str | None:
+        current = registry.current(stage)
+        return made.get(stage) or (current.ref if current else None)
 
     info: dict[str, Any] = {"recipe": recipe.name, "run": str((home.runs / recipe.name / step).relative_to(home.root))}
     backbone = output if step == "base" else parts.backbone
@@ -171,6 +183,10 @@ def _register(step: str, output: Path, recipe: Recipe, home: Home, registry: Reg
         assert backbone is not None
         mark = fingerprint(backbone, load_config(backbone, recipe.model))
         info["fingerprint" if step == "base" else "backbone"] = mark
+    if step == "ppo":
+        assert recipe.ppo is not None
+        info["sft"] = parent("sft") if parts.sft is not None else None
+        info["reward"] = str(recipe.ppo.reward or parent("reward"))
     return registry.register(STAGE_OF[step], output, info=info).ref
 
 

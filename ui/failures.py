@@ -28,6 +28,8 @@ def from_response(response: httpx.Response) -> ApiFailure:
         return ApiFailure(texts.RATE_LIMITED.format(when=_when(response.headers.get("Retry-After"))), 429)
     if response.status_code == 503:
         return ApiFailure(detail.message if detail else texts.SERVER_LOADING, 503)
+    if detail and detail.code == "context_length_exceeded":
+        return ApiFailure(texts.CHAT_TOO_LONG, response.status_code)
     message = detail.message if detail else f"{response.status_code} {response.reason_phrase}".strip()
     if response.status_code >= 500:
         return ApiFailure(texts.SERVER_TROUBLE.format(message=message), response.status_code)

@@ -114,6 +114,7 @@ def test_a_bare_openai_error_in_the_stream_fails_all_panes() -> None:
     ("status", "body", "headers", "sentence"),
     [
         (400, {"error": {"message": "The prompt is too long."}}, {}, "The prompt is too long."),
+        (400, {"error": {"message": "long", "code": "context_length_exceeded"}}, {}, texts.CHAT_TOO_LONG),
         (422, {"detail": [{"msg": "no"}]}, {}, "422 Unprocessable Entity"),
         (404, b"<html><script>alert(1)</script></html>", {}, "404 Not Found"),
         (429, {"error": {"message": "slow down"}}, {"Retry-After": "12"}, "in 12 seconds"),

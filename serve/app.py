@@ -122,7 +122,7 @@ def build_app(recipe: Recipe, home: Home) -> FastAPI:
             return load_scorer(recipe, registry)
 
     engine = LocalEngine(policy, context=recipe.model.context)
-    has_reward = registry.versions("reward") or (recipe.ppo and recipe.ppo.reward)
+    has_reward = registry.versions("reward") or (recipe.ppo and not any(part.trained for part in recipe.ppo.parts))
     scorer = BackgroundScorer(reward) if has_reward else NoScorer()
     store = FeedbackStore.open(home.db_url)
     try:
@@ -153,11 +153,13 @@ def load_policy(recipe: Recipe, registry: Registry) -> Loaded:
 
 
 def load_scorer(recipe: Recipe, registry: Registry) -> "TextScorer":
-    """The current reward model, else the classifier that the recipe names. Slow; imports torch."""
-    from sawyer.scoring import ClassifierScorer
+    """What PPO was rewarded by: the recipe's parts, or its current reward model. Slow; imports torch."""
+    from sawyer.recipe import RewardPartSpec
+    from sawyer.scoring import display_scorer
 
-    ppo, current = recipe.ppo, registry.current("reward")
-    if ppo is not None and ppo.reward is not None and current is None:
-        return ClassifierScorer(ppo.reward, label=ppo.label)
-    assert current is not None, recipe.name
-    return ClassifierScorer(current.path, label=ppo.label if ppo and ppo.reward is None else None)
+    trained, tuned = registry.current("reward"), registry.current("rlf")
+    return display_scorer(
+        recipe.ppo.parts if recipe.ppo else [RewardPartSpec(trained=True)],
+        trained=trained.path if trained else None,
+        statistics=tuned.info.get("statistics") if tuned else None,
+    )

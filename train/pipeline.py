@@ -13,7 +13,7 @@ from sawyer.errors import CheckpointError, UsageError
 from sawyer.home import Home
 from sawyer.recipe import Recipe
 from sawyer.registry import Registry
-from sawyer.runs import Run, hash_file, write_json
+from sawyer.runs import MANIFEST, Run, hash_file, write_json
 
 STEPS = ("base", "sft", "reward", "ppo")
 STAGE_OF = {"base": "base", "sft": "sft", "reward": "reward", "ppo": "rlf"}
@@ -26,12 +26,17 @@ class Parts:
 
     backbone: str | Path | None = None
     sft: Path | None = None
-    reward: str | Path | None = None
+    reward: Path | None = None
 
 
 def steps_of(recipe: Recipe) -> list[str]:
     """The steps for which the recipe has a section, in order."""
     return [step for step in STEPS if getattr(recipe, step) is not None]
+
+
+def needs_trained(recipe: Recipe) -> bool:
+    """Whether PPO asks the recipe's own reward model."""
+    return recipe.ppo is not None and any(part.trained for part in recipe.ppo.parts)
 
 
 def current_parts(recipe: Recipe, home: Home) -> Parts:
@@ -41,7 +46,7 @@ def current_parts(recipe: Recipe, home: Home) -> Parts:
     return Parts(
         backbone=recipe.model.backbone or (found["base"].path if found["base"] else None),
         sft=found["sft"].path if found["sft"] else None,
-        reward=(recipe.ppo.reward if recipe.ppo else None) or (found["reward"].path if found["reward"] else None),
+        reward=found["reward"].path if found["reward"] else None,
     )
 
 
@@ -104,7 +109,6 @@ def _train(step: str, recipe: Recipe, run: Run, parts: Parts) -> Path:
         return train_reward(recipe, run, parts.backbone, parts.sft)
     from train.ppo import train_ppo
 
-    assert parts.reward is not None
     return train_ppo(recipe, run, parts.backbone, parts.sft, parts.reward)
 
 
@@ -123,7 +127,7 @@ def _check(step: str, recipe: Recipe, parts: Parts) -> None:
         )
     if step == "ppo" and parts.sft is None and recipe.sft is not None:
         raise UsageError(f"PPO starts from the SFT adapter: run `sawyer train sft {recipe.name}` first.")
-    if step == "ppo" and parts.reward is None:
+    if step == "ppo" and parts.reward is None and needs_trained(recipe):
         raise UsageError(f"PPO needs a reward: run `sawyer train reward {recipe.name}` first, or set ppo.reward.")
 
 
@@ -142,7 +146,7 @@ def _with_output(parts: Parts, step: str, output: Path, recipe: Recipe) -> Parts
         return replace(parts, backbone=output, sft=None)
     if step == "sft":
         return replace(parts, sft=output)
-    if step == "reward" and not (recipe.ppo and recipe.ppo.reward):
+    if step == "reward":
         return replace(parts, reward=output)
     return parts
 
@@ -186,7 +190,8 @@ def _register(
     if step == "ppo":
         assert recipe.ppo is not None
         info["sft"] = parent("sft") if parts.sft is not None else None
-        info["reward"] = str(recipe.ppo.reward or parent("reward"))
+        info["reward"] = parent("reward") if needs_trained(recipe) else None
+        info["statistics"] = _read(output.parent / MANIFEST).get("reward")
     return registry.register(STAGE_OF[step], output, info=info).ref
 
 

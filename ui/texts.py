@@ -60,7 +60,9 @@ GARBLED = "The server sent something this page does not understand."
 RATE_LIMITED = "That was a lot at once. Please try again {when}; your text stays here."
 IN_A_MOMENT = "in a moment"
 IN_SECONDS = "in {seconds} seconds"
-CHAT_TOO_LONG = "This chat has grown longer than the model can read. Press “New chat” to begin again, or ask something shorter."
+CHAT_TOO_LONG = (
+    "This chat has grown longer than the model can read. Press “New chat” to begin again, or ask something shorter."
+)
 SERVER_TROUBLE = "The server had a problem: {message}"
 UNFINISHED = "This answer was never finished."
 PANE_FAILED = "No answer from this stage."

@@ -28,13 +28,13 @@ def run_train(step: str, recipe_name: str, overrides: list[str], resume: bool, h
 def run_all(recipe_name: str, overrides: list[str], resume: bool, home_path: Path | None) -> None:
     """Train every step of a recipe, promote the results, then evaluate them."""
     from sawyer.evaluation import evaluate, print_report
-    from train.pipeline import current_parts, run_pipeline
+    from train.pipeline import current_parts, needs_trained, run_pipeline
 
     recipe, home = load_recipe(recipe_name, overrides), Home.find(home_path).ensure()
     with _alone(recipe, home):
         made = run_pipeline(recipe, home, resume=resume)
         Console().print(f"Now current: {', '.join(made.values())}.")
-        if current_parts(recipe, home).reward is None:
+        if current_parts(recipe, home).reward is None and (recipe.ppo is None or needs_trained(recipe)):
             Console().print("Not evaluated: there is no reward model. Add a reward section or set ppo.reward.")
         elif not (recipe.ppo or recipe.evaluate.prompts):
             Console().print("Not evaluated: there are no prompts. Name some in evaluate.prompts.")

@@ -7,9 +7,9 @@ from pathlib import Path
 from sawyer.errors import UsageError
 from sawyer.home import Home
 from sawyer.models import Policy
-from sawyer.recipe import Recipe
+from sawyer.recipe import Recipe, RewardPartSpec
 from sawyer.registry import Registry
-from sawyer.scoring import ClassifierScorer, TextScorer
+from sawyer.scoring import TextScorer, TotalScorer, display_scorer
 from sawyer.stage_version import Version, parse_reference
 
 ORDER = ("base", "sft", "rlf")
@@ -61,7 +61,6 @@ def load_models(recipe: Recipe, home: Home, stages: Sequence[str] | None) -> tup
         stages = [stage for stage in ORDER if stage == "base" or registry.current(stage) is not None]
     check_names(stages)
     versions = {stage: _version(registry, recipe, stage) for stage in stages if kind_of(stage) != "base"}
-    reward, reward_name = _reward(registry, recipe)
     backbone, backbone_name = _backbone(registry, recipe, stages)
     policy = Policy.load(backbone, spec=recipe.model)
     for stage, version in versions.items():
@@ -74,7 +73,7 @@ def load_models(recipe: Recipe, home: Home, stages: Sequence[str] | None) -> tup
         policy.load_adapter(stage, version.path)
     names = {stage: version.ref for stage, version in versions.items()}
     names |= {stage: backbone_name for stage in stages if kind_of(stage) == "base"}
-    scorer = ClassifierScorer(reward, label=recipe.ppo.label if recipe.ppo else None, device=policy.device)
+    scorer, reward_name = _scorer(registry, recipe, policy)
     return Models(policy, scorer, reward_name, names), tuple(stages)
 
 
@@ -106,14 +105,21 @@ def _backbone(registry: Registry, recipe: Recipe, stages: Sequence[str]) -> tupl
     return current.path, current.ref
 
 
-def _reward(registry: Registry, recipe: Recipe) -> tuple[str | Path, str]:
-    """The classifier that PPO is rewarded by: ``ppo.reward``, else the registry's."""
-    if recipe.ppo and recipe.ppo.reward:
-        return recipe.ppo.reward, recipe.ppo.reward
-    version = registry.current("reward")
-    if version is None:
+def _scorer(registry: Registry, recipe: Recipe, policy: Policy) -> tuple[TextScorer, str]:
+    """What PPO is rewarded by, and its name: ``ppo.reward``, else the registry's reward model."""
+    parts = recipe.ppo.parts if recipe.ppo else [RewardPartSpec(trained=True)]
+    version, tuned = registry.current("reward"), registry.current("rlf")
+    if version is None and any(part.trained for part in parts):
         raise UsageError(
             f"The recipe {recipe.name} has no reward model to score replies with: run "
             f"`sawyer train reward {recipe.name}` first, or name a classifier in ppo.reward."
         )
-    return version.path, version.ref
+    scorer = display_scorer(
+        parts,
+        trained=version.path if version else None,
+        statistics=tuned.info.get("statistics") if tuned else None,
+        device=policy.device,
+    )
+    if isinstance(scorer, TotalScorer):
+        return scorer, scorer.reward.formula
+    return scorer, version.ref if version is not None and parts[0].trained else parts[0].classifier or parts[0].title

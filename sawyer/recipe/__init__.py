@@ -1,6 +1,7 @@
 """Recipes: one YAML file that says everything a training run and its evaluation need."""
 
 from sawyer.recipe.load import load_recipe, parse_overrides, save_resolved
+from sawyer.recipe.reward_parts import RewardPartSpec
 from sawyer.recipe.spec import (
     BaseSpec,
     ChatSpec,
@@ -24,6 +25,7 @@ __all__ = [
     "ModelSpec",
     "PpoSpec",
     "Recipe",
+    "RewardPartSpec",
     "RewardSpec",
     "ServeSpec",
     "SftSpec",

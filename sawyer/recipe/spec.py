@@ -6,17 +6,10 @@ Field descriptions double as documentation (``docs/recipes.md`` is generated fro
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-LearningRate = Annotated[float, Field(gt=0.0, le=1.0)]
-
-
-class Spec(BaseModel):
-    """Base of every section."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+from sawyer.recipe.base import Fraction, LearningRate, Positive, Spec
+from sawyer.recipe.reward_parts import RewardPartSpec, one_part
 
 
 class DataSource(Spec):
@@ -183,17 +176,33 @@ class RewardSpec(Spec):
 class KlSpec(Spec):
     """The leash to the reference: a fixed coefficient, or one adapted towards a target."""
 
-    beta: float = Field(0.05, ge=0)
-    target: float | None = Field(None, gt=0, description="nats a response; given, beta is adapted towards it")
-    horizon: Positive = Field(10_000, description="episodes over which beta adapts")
+    beta: float | None = Field(None, ge=0, description="fixed coefficient; default 0.05, where no target is given")
+    target: float | None = Field(None, gt=0, description="nats a response, towards which the coefficient is adapted")
+    start: float = Field(0.05, ge=0, description="coefficient at the start, where a target is given")
+    horizon: Positive = Field(10_000, description="episodes over which the coefficient adapts")
+
+    @property
+    def first(self) -> float:
+        """The coefficient of the first step."""
+        return self.start if self.target is not None or self.beta is None else self.beta
+
+    @model_validator(mode="after")
+    def _fixed_or_adapted(self) -> "KlSpec":
+        if self.beta is not None and self.target is not None:
+            raise ValueError(
+                f"beta {self.beta:g} is a fixed coefficient and target {self.target:g} adapts it: give one of them "
+                "(start is where an adapted one begins)"
+            )
+        return self
 
 
 class PpoSpec(Spec):
     """Reinforcement learning from feedback by PPO."""
 
     prompts: list[DataSource] = Field(min_length=1)
-    reward: str | None = Field(None, description="classifier by hub id or folder; default: the recipe's reward model")
-    label: str | None = Field(None, description="label whose logit is the reward; default: the only or last one")
+    reward: Annotated[list[RewardPartSpec] | None, BeforeValidator(one_part)] = Field(
+        None, description="the parts, or the name of one classifier; default: the recipe's own reward model"
+    )
     steps: Positive = Field(100, description="rollout-and-update rounds")
     batch_size: Positive = Field(64, description="episodes a step")
     minibatch_size: Positive = Field(32, description="episodes an optimiser step")
@@ -220,6 +229,18 @@ class PpoSpec(Spec):
     save_every: Positive = 10
     sample_every: Positive = 20
     watch: bool = Field(True, description="stop a run that collapses")
+
+    @property
+    def parts(self) -> list[RewardPartSpec]:
+        """The parts of the reward; the recipe's own reward model where none are named."""
+        return self.reward or [RewardPartSpec(name="classifier", trained=True)]
+
+    @model_validator(mode="after")
+    def _parts_differ(self) -> "PpoSpec":
+        names = [part.title for part in self.parts]
+        if self.reward == [] or len(set(names)) < len(names):
+            raise ValueError(f"reward needs at least one part and distinct names; given: {', '.join(names) or 'none'}")
+        return self
 
     @model_validator(mode="after")
     def _batches_divide(self) -> "PpoSpec":
@@ -293,6 +314,6 @@ class Recipe(Spec):
             raise ValueError(
                 f"sft.max_length {self.sft.max_length} exceeds model.context {self.model.context}: lower it"
             )
-        if self.ppo and not (self.reward or self.ppo.reward):
+        if self.ppo and self.reward is None and any(part.trained for part in self.ppo.parts):
             raise ValueError("ppo needs a reward: add a reward section or name a classifier in ppo.reward")
         return self

@@ -44,6 +44,19 @@ def test_all_faults_are_reported_at_once():
         (["model.backbone=gpt2"], "exclude each other"),
         (["base=null"], "give model.backbone"),
         (["reward=null"], "ppo needs a reward"),
+        (["ppo.kl={beta: 0.1, target: 4}"], "beta 0.1 is a fixed coefficient and target 4 adapts it: give one of them"),
+        (["ppo.reward=[]"], "at least one part"),
+        (["ppo.reward=[{classifier: a}, {classifier: b}]"], "distinct names; given: classifier, classifier"),
+        (["ppo.reward=[{name: x}]"], r"ppo.reward.0: give exactly one of trained, .*; given: none"),
+        (["ppo.reward=[{classifier: a, function: 'm:f'}]"], "given: classifier, function"),
+        (["ppo.reward=[{http: 'ftp://x'}]"], "begins with http"),
+        (["ppo.reward=[{function: score}]"], "module:name or file.py:name"),
+        (["ppo.reward=[{length: {}, label: x, timeout: 3}]"], "kind length has no label, timeout"),
+        (["ppo.reward=[{trained: true, weight: 0}]"], "weight 0 makes the part count for nothing"),
+        (
+            ["ppo.reward=[{trained: true, wieght: 2}]"],
+            r"ppo.reward.0.wieght: there is no such key; did you mean weight",
+        ),
         (["name=Not A Name"], "name: string should match pattern"),
         (["nothing"], "key=value"),
         (["a..b=1"], "key=value"),
@@ -55,7 +68,7 @@ def test_settings_that_do_not_fit_together(overrides, message):
 
 
 def test_overrides_are_yaml_and_scientific_numbers_are_numbers():
-    recipe = load_recipe("tiny", ["ppo.lr=1e-5", "seed=9", "ppo.kl={beta: 0.1, target: 4}", "ppo.watch=true"])
+    recipe = load_recipe("tiny", ["ppo.lr=1e-5", "seed=9", "ppo.kl={start: 0.1, target: 4}", "ppo.watch=true"])
     assert (recipe.ppo.lr, recipe.seed, recipe.ppo.kl.target, recipe.ppo.watch) == (1e-5, 9, 4, True)
 
 
@@ -67,6 +80,23 @@ def test_a_file_that_is_no_recipe(tmp_path, content, message):
     (tmp_path / "r.yaml").write_bytes(content)
     with pytest.raises(RecipeError, match=message):
         load_recipe(tmp_path / "r.yaml")
+
+
+def test_a_reward_is_one_name_or_a_list_of_parts(tmp_path):
+    assert [part.kind for part in load_recipe("tiny").ppo.parts] == ["trained"]
+    named = load_recipe("tiny", ["ppo.reward=some/classifier", "reward=null"]).ppo.parts
+    assert [(part.kind, part.title, part.classifier) for part in named] == [
+        ("classifier", "classifier", "some/classifier")
+    ]
+    written = "[{trained: true}, {name: short, length: {target: 20}, weight: 0.5}, {http: 'http://h/s', retries: 1}]"
+    recipe = load_recipe("tiny", [f"ppo.reward={written}"])
+    assert [(part.title, part.normalized) for part in recipe.ppo.parts] == [
+        ("trained", True),
+        ("short", False),
+        ("http", True),
+    ]
+    save_resolved(recipe, tmp_path / "recipe.yaml")
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
 
 
 def test_an_absent_recipe_lists_those_there_are():

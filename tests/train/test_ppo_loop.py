@@ -18,10 +18,10 @@ from sawyer.errors import CheckpointError, DataError, ModelError, TrainingError
 from sawyer.models import Policy
 from sawyer.recipe import Recipe
 from sawyer.runs import Run
+from sawyer.scoring import Part, Reward
 from tests.train.makers import file_bytes, make_backbone, recipe, sentence, write_lines
 from train.ppo import loop, train_ppo
 from train.ppo.watch import collapse
-from train.rewards import Part, Reward
 
 
 class Letters:
@@ -78,7 +78,7 @@ def ppo_recipe(backbone: Path, prompts: str, **changes: Any) -> Recipe:
         "max_new_tokens": 8,
         "lr": 5e-3,
         "value_lr": 1e-2,
-        "kl": {"beta": 0.05, "target": 6.0, "horizon": 100},
+        "kl": {"start": 0.05, "target": 6.0, "horizon": 100},
         "normalize_samples": 16,
         "save_every": 2,
         "sample_every": 2,

@@ -14,13 +14,13 @@ from sawyer.errors import DataError, TrainingError
 from sawyer.generation import Generation
 from sawyer.models import Policy
 from sawyer.recipe import PpoSpec, Recipe
+from sawyer.scoring import Part, Reward
 from tests.train.makers import make_backbone, recipe, sentence, write_lines
 from train.ppo.actor import STAGE, Actor
 from train.ppo.maths import gae, kl_k1, token_rewards, whiten
 from train.ppo.prompts import Task, Tasks, load_tasks, spread
 from train.ppo.rollout import Episode, arrange, collect, describe, distinct_2, judge
 from train.ppo.update import Learner
-from train.rewards import Part, Reward
 
 
 class Letters:

@@ -13,6 +13,7 @@ from sawyer.generation import row_seed
 from sawyer.progress import progress
 from sawyer.recipe import PpoSpec, Recipe
 from sawyer.runs import Run
+from sawyer.scoring import Reward
 from train.ppo.actor import STAGE, Actor
 from train.ppo.curves import draw_curves
 from train.ppo.maths import KlController, explained_variance, gae, kl_k1, linear_decay, token_rewards, whiten
@@ -21,17 +22,20 @@ from train.ppo.rollout import answer, collect, describe, judge, sample_rows
 from train.ppo.state import load_state, save_state
 from train.ppo.update import Learner, Update, summarise
 from train.ppo.watch import collapse
-from train.rewards import Reward
+from train.rewards import reward_of
 
 HELD_OUT_PROMPTS = 64
 SAMPLES = 8
 
 
-def train_ppo(recipe: Recipe, run: Run, backbone: Path | str, sft: Path | None, reward: Path | str | Reward) -> Path:
+def train_ppo(
+    recipe: Recipe, run: Run, backbone: Path | str, sft: Path | None, reward: Path | str | Reward | None
+) -> Path:
     """Tune ``rlf`` against a reward and return its adapter's folder.
 
     ``rlf`` starts as a copy of ``sft``, which is also the reference; without one it starts as a fresh adapter, and
-    the backbone is the reference. ``reward`` is a classifier's folder or hub id, or a :class:`Reward` of any parts.
+    the backbone is the reference. ``reward`` is the recipe's own reward model, for the parts of ``ppo.reward`` that
+    ask for it, or a :class:`Reward` that takes their place.
     With a run opened for resuming, it goes on from the newest sound checkpoint and ends bit for bit the same (CPU).
 
     Raises:
@@ -44,8 +48,8 @@ def train_ppo(recipe: Recipe, run: Run, backbone: Path | str, sft: Path | None, 
     actor = Actor.load(recipe, backbone, sft)
     tasks = load_tasks(spec, actor.policy.chat, STAGE, recipe.seed)
     learner = Learner(actor, spec)
-    reward = reward if isinstance(reward, Reward) else _classifier(reward, spec, actor)
-    controller = KlController(spec.kl.beta, spec.kl.target, spec.kl.horizon)
+    reward = reward if isinstance(reward, Reward) else reward_of(spec, reward, actor.policy.device)
+    controller = KlController(spec.kl.first, spec.kl.target, spec.kl.horizon)
 
     checkpoint = run.latest_checkpoint()
     begin = checkpoint[0] if checkpoint else 0
@@ -109,12 +113,6 @@ def train_ppo(recipe: Recipe, run: Run, backbone: Path | str, sft: Path | None, 
                 run.save_checkpoint(done, write)
 
     return _finish(run, actor, reward, tasks, spec)
-
-
-def _classifier(name: Path | str, spec: PpoSpec, actor: Actor) -> Reward:
-    return Reward.of_classifier(
-        name, label=spec.label, clip=spec.score_clip, empty_score=spec.empty_score, device=actor.policy.device
-    )
 
 
 def _freeze(reward: Reward, actor: Actor, tasks: Tasks, spec: PpoSpec, seed: int) -> None:

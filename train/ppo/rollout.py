@@ -14,10 +14,10 @@ from torch.nn.functional import pad
 from sawyer.generation import Generation, generate, row_seed
 from sawyer.logprobs import Batch, collate
 from sawyer.recipe import PpoSpec
+from sawyer.scoring import Reward, Scores
 from train.ppo.actor import STAGE, Actor
 from train.ppo.maths import correlation, kl_k1, kl_k3, length_mask, masked_mean
 from train.ppo.prompts import Task
-from train.rewards import Reward, Scores
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from sawyer.errors import CheckpointError
 from sawyer.runs import write_json
+from sawyer.scoring import Reward
 from train.ppo.actor import STAGE
 from train.ppo.maths import KlController
 from train.ppo.update import Learner
-from train.rewards import Reward
 
 ADAPTER = "adapter"
 TENSORS = "state.safetensors"

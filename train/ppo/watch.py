@@ -31,7 +31,7 @@ class Sign:
 def signs(kl_target: float | None) -> list[Sign]:
     """All signs, for a run whose KL target is ``kl_target`` nats a response (None: fixed beta)."""
     max_kl = max(MAX_KL, 5.0 * (kl_target or 0.0))
-    leash = "raise ppo.kl.beta or lower ppo.lr"
+    leash = f"{'lower ppo.kl.target' if kl_target else 'raise ppo.kl.beta'} or lower ppo.lr"
     return [
         Sign("objective/kl", "negative KL (rollout and reference do not score the same tokens alike, or the policy "
              "exploits the estimate)", lambda now, _: now < -1.0,

@@ -1,11 +1,8 @@
-"""Scores of texts: rewards see a prompt and a response as text, never the policy's tokens.
-
-Used while training (through ``train.rewards``), in evaluation, and beside each reply in the demo.
-"""
+"""Sequence classifiers as scorers, each with a tokenizer of its own."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,29 +10,21 @@ import torch
 from sawyer.data_formats import Message
 from sawyer.errors import ModelError
 from sawyer.loading import explain_missing, explain_unreadable, refuse_pickle, zero_dropout
+from sawyer.scoring.text import encode_pair, encode_single, reward_text
 
-
-class TextScorer(Protocol):
-    """Anything that scores responses to prompts."""
-
-    def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> np.ndarray:
-        """Return float32 ``[n]``: one score for each response to its prompt (a list of messages)."""
-        ...
-
-
-def reward_text(prompt: Sequence[Message]) -> str:
-    """The prompt as a reward model reads it: bare text of a single user turn, else ``role: content`` lines."""
-    if len(prompt) == 1:
-        return prompt[0]["content"]
-    return "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+Output = Literal["logit", "logprob", "probability"]
 
 
 class ClassifierScorer:
-    """A sequence classifier with its own tokenizer as a scorer; the score is the raw logit of one label.
+    """A sequence classifier with its own tokenizer as a scorer.
 
     Args:
         name: hub id or folder of the classifier.
-        label: the label whose logit counts, by name; by default the only one, or the last.
+        label: the label that counts, by name; by default the only one, or the last.
+        output: what of the label is the score: its raw logit, its log-probability or its probability (of a classifier
+            with one output, the sigmoid's).
+        reads: the pair of prompt and response, or the response alone (classifiers of single sentences).
+        dtype: precision of the classifier; scores are float32.
         max_length: longest text pair in tokens; default: what the model can take. The prompt is cut on the left, the
             response only when it alone is longer.
         batch_size: texts in one forward pass; they are sorted by length.
@@ -49,6 +38,9 @@ class ClassifierScorer:
         name: str | Path,
         *,
         label: str | None = None,
+        output: Output = "logit",
+        reads: Literal["pair", "response"] = "pair",
+        dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         max_length: int | None = None,
         batch_size: int = 32,
@@ -63,7 +55,7 @@ class ClassifierScorer:
             zero_dropout(config)
             self.tokenizer = AutoTokenizer.from_pretrained(str(name), revision=revision)
             model: Any = AutoModelForSequenceClassification.from_pretrained(
-                str(name), config=config, revision=revision, dtype=torch.float32, use_safetensors=True
+                str(name), config=config, revision=revision, dtype=dtype, use_safetensors=True
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelError(explain_missing("reward model", name, "ppo.reward", error)) from error
@@ -73,46 +65,35 @@ class ClassifierScorer:
             raise ModelError(explain_unreadable("reward model", Path(name), error)) from error
         self.model = model.to(device).eval().requires_grad_(False)
         self.device, self.batch_size = torch.device(device), batch_size
-        self.index = label_index(config, label, str(name))
+        self.index, self.output, self.reads = label_index(config, label, str(name)), output, reads
         self.max_length = min(max_length or 10**6, longest_input(config, self.tokenizer))
 
     @torch.inference_mode()
     def score(self, prompts: Sequence[Sequence[Message]], responses: Sequence[str]) -> np.ndarray:
-        """Raw logits, float32 ``[n]``, in the order given."""
-        ids = [
-            encode_pair(self.tokenizer, reward_text(prompt), response, self.max_length)
-            for prompt, response in zip(prompts, responses, strict=True)
-        ]
+        """The label's logit, log-probability or probability, float32 ``[n]``, in the order given."""
+        ids = [self._encode(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         scores = np.zeros(len(ids), np.float32)
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
             batch = self.tokenizer.pad({"input_ids": [ids[i] for i in places]}, return_tensors="pt").to(self.device)
             logits = self.model(**batch).logits.float()
-            scores[places] = logits[:, self.index].cpu().numpy()
+            scores[places] = self._picked(logits).cpu().numpy()
         return scores
 
+    def _encode(self, prompt: Sequence[Message], response: str) -> list[int]:
+        if self.reads == "response":
+            return encode_single(self.tokenizer, response, self.max_length)
+        return encode_pair(self.tokenizer, reward_text(prompt), response, self.max_length)
 
-def encode_pair(tokenizer: Any, prompt: str, response: str, max_length: int) -> list[int]:
-    """Token ids of the pair (prompt, response): the prompt is cut on the left, the response never.
-
-    Only a response that alone is longer than the limit is cut, at its end. No text becomes a special token.
-    """
-    special = tokenizer.num_special_tokens_to_add(pair=True)
-    plain = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-    first = tokenizer(prompt, **plain)["input_ids"]
-    second = tokenizer(response, **plain)["input_ids"][: max_length - special]
-    room = max_length - special - len(second)
-    return join_pair(tokenizer, first[len(first) - room :] if len(first) > room else first, second)
-
-
-def join_pair(tokenizer: Any, first: list[int], second: list[int]) -> list[int]:
-    """Put the tokenizer's own special tokens around two id sequences."""
-    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
-    # RoBERTa: <s> a </s></s> b </s>; BERT: [CLS] a [SEP] b [SEP]. Fewer ids only when there are no such tokens.
-    double = tokenizer.num_special_tokens_to_add(pair=True) == 4
-    head, end = [i for i in (cls,) if i is not None], [i for i in (sep,) if i is not None]
-    return [*head, *first, *end, *(end if double else []), *second, *end]
+    def _picked(self, logits: torch.Tensor) -> torch.Tensor:
+        if self.output == "logit":
+            return logits[:, self.index]
+        if logits.shape[1] == 1:  # one output is the log-odds of a yes
+            logprobs = torch.nn.functional.logsigmoid(logits[:, 0])
+        else:
+            logprobs = logits.log_softmax(-1)[:, self.index]
+        return logprobs if self.output == "logprob" else logprobs.exp()
 
 
 def label_index(config: Any, label: str | None, name: str) -> int:
@@ -123,7 +104,7 @@ def label_index(config: Any, label: str | None, name: str) -> int:
     if label.lower() not in labels:
         raise ModelError(
             f"The classifier {name} has no label {label!r}; it has: {', '.join(config.id2label.values())}. "
-            "Correct the key ppo.label."
+            "Correct the key label of this part of ppo.reward."
         )
     return labels[label.lower()]
 

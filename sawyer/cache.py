@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
 
 
 class GrowingLayer(DynamicLayer):
@@ -47,3 +47,8 @@ def new_cache(config: Any) -> Cache:
     if kinds != {"full_attention"} or getattr(text, "sliding_window", None):
         return DynamicCache(config=config)
     return Cache(layer_class_to_replicate=GrowingLayer)
+
+
+def new_encoder_decoder_cache(config: Any) -> EncoderDecoderCache:
+    """A growing cache for the decoder's own positions; the encoder's keys and values are written once."""
+    return EncoderDecoderCache(Cache(layer_class_to_replicate=GrowingLayer), DynamicCache())

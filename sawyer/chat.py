@@ -40,12 +40,15 @@ class ChatFormat:
     Args:
         tokenizer: a fast Hugging Face tokenizer with an EOS token.
         spec: markers and system prompt of the recipe.
+        encoder_decoder: the prompt goes to an encoder of its own: every stage reads the plain transcript, ended by
+            EOS as such encoders were trained, and a reply ends with EOS alone.
 
     Raises:
         ModelError: the tokenizer has no EOS token, without which a reply cannot end.
     """
 
-    def __init__(self, tokenizer: Any, spec: ChatSpec | None = None) -> None:
+    def __init__(self, tokenizer: Any, spec: ChatSpec | None = None, *, encoder_decoder: bool = False) -> None:
+        self._encoder_decoder = encoder_decoder
         self.tokenizer, self.spec = tokenizer, spec or ChatSpec()
         if tokenizer.eos_token_id is None:
             raise ModelError(
@@ -56,12 +59,15 @@ class ChatFormat:
         self.template: str = own or marker_template(self.spec)
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self._special = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         self._control = sorted((str(token) for token in tokenizer.get_added_vocab()), key=lambda token: -len(token))
         # Splitting special tokens is a switch of the shared tokenizer: one tokenisation at a time.
         self._lock = threading.Lock()
 
     def encode_prompt(self, messages: Sequence[Message], stage: str) -> list[int]:
         """Token ids of a conversation that waits for ``stage``'s reply, BOS included where the format has one."""
+        if self._encoder_decoder:
+            return [*self.encode_text(self.transcript(messages)), self.eos_id]
         if stage == "base":
             bos = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
             return bos + self.encode_text(self.transcript(messages))
@@ -89,6 +95,15 @@ class ChatFormat:
 
     def encode_text(self, text: str) -> list[int]:
         """Tokenise text in which nothing may become a control token. No BOS or EOS is added."""
+        ids = self._tokenize(text)
+        if self._special.isdisjoint(ids):
+            return ids
+        # A unigram vocabulary (T5) holds control tokens as words of its own: take their names apart by hand.
+        parts = [part for piece in self._split_control(text) for part in
+                 ([piece[:1], piece[1:]] if piece in self._control else [piece])]  # fmt: skip
+        return [token for part in parts for token in self._tokenize(part) if token not in self._special]
+
+    def _tokenize(self, text: str) -> list[int]:
         if not text:
             return []
         with self._lock:
@@ -97,6 +112,8 @@ class ChatFormat:
 
     def stop_strings(self, stage: str) -> list[str]:
         """Text at which a reply of ``stage`` ends besides EOS."""
+        if self._encoder_decoder:
+            return []
         if stage == "base":
             return ["\nUser:", "\nAssistant:"]
         marker = self.spec.user.strip()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sawyer.data_formats import Message, conversation_of, pair_of, prompt_of, text_of
+from sawyer.data_formats import REFERENCES, Message, conversation_of, pair_of, prompt_of, text_of
 from sawyer.errors import DataError
 from sawyer.recipe import DataSource
 
@@ -81,7 +81,7 @@ def load_prompts(sources: Sequence[DataSource], seed: int = 0) -> list[Prompt]:
     """Read prompts, each once: a later one with the same text is dropped. Raises DataError likewise."""
     seen: set[str] = set()
     unique = []
-    for prompt in _load(sources, seed, lambda r, s: _some(prompt_of(r, s.format), lambda p: Prompt(*p, s.name))):
+    for prompt in _load(sources, seed, lambda r, s: _some(_prompt(r, s), lambda p: Prompt(*p, s.name))):
         key = "\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages)
         if key not in seen:
             seen.add(key)
@@ -179,6 +179,20 @@ def _load(
             )
         loaded += items[: source.limit] * max(1, round(source.weight))
     return loaded
+
+
+def _prompt(record: dict[str, Any], source: DataSource) -> tuple[list[Message], str | None]:
+    """Prompt and reference of a record; the source's template writes the prompt where there is one."""
+    if source.template is None:
+        return prompt_of(record, source.format)
+    try:
+        text = source.template.format_map(record)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"The template of the data source {source.name} cannot be filled ({type(error).__name__}: {error}); its "
+            f"fields are: {', '.join(record)}. Correct the key 'template': fields stand in braces, as in {{text}}."
+        ) from error
+    return prompt_of({**{key: record.get(key) for key in REFERENCES}, "prompt": text})
 
 
 def _where(records: list[dict[str, Any]], name: str, allowed: list[str], source: DataSource) -> list[dict[str, Any]]:

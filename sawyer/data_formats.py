@@ -19,6 +19,8 @@ ROLES = {
     "chatgpt": "assistant",
     "model": "assistant",
 }
+# Where a record may hold the reply that followed its prompt.
+REFERENCES = ("reference", "response", "output", "completion", "answer", "summary")
 MARKS = {
     # Anthropic HH-RLHF: "\n\nHuman: …\n\nAssistant: …"
     "hh": re.compile(r"\n\n(Human|Assistant):"),
@@ -106,7 +108,7 @@ def prompt_of(record: dict[str, Any], layout: str = "auto") -> tuple[list[Messag
             messages = messages[:-1]
     else:
         messages = messages_of(record.get("prompt")) or _instruction(record)
-        reference = _first(record, "reference", "response", "output", "completion", "answer", "summary") or None
+        reference = _first(record, *REFERENCES) or None
     if not messages or messages[-1]["role"] != "user":
         return ()  # type: ignore[return-value]
     return messages, reference

@@ -8,15 +8,14 @@ checkpoint's generation config (top-k, penalties, …) is applied (PPO detail 3)
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sawyer.cache import new_cache
 from sawyer.errors import ModelError
-from sawyer.logprobs import position_ids
 from sawyer.models import Policy
+from sawyer.readers import DecoderReader, EncoderDecoderReader
 
 
 @dataclass(frozen=True)
@@ -119,18 +118,15 @@ def decode(policy: Policy, rows: Sequence[Row], cancelled: set[int] | None = Non
     check_rows(policy, rows)
     if not rows:
         return
-    device = policy.device
     stages = [row.stage for row in rows]
     uniforms = [torch.rand(row.max_tokens, generator=torch.Generator().manual_seed(row.seed)) for row in rows]
-    ids, mask = _pad_left([list(row.prompt) for row in rows], policy.chat.pad_id, device)
-    cache = new_cache(policy.model.config)
+    reader = (EncoderDecoderReader if policy.is_encoder_decoder else DecoderReader)(policy, [r.prompt for r in rows])
     alive = list(range(len(rows)))
     made: list[list[int]] = [[] for _ in rows]
-    positions = position_ids(mask)
     while alive:
-        logits = _forward(policy, ids, mask, positions, cache, [stages[i] for i in alive])
+        logits = reader.read([stages[i] for i in alive])
         steps = [len(made[i]) for i in alive]
-        draw = torch.stack([uniforms[i][t] for i, t in zip(alive, steps, strict=True)]).to(device)
+        draw = torch.stack([uniforms[i][t] for i, t in zip(alive, steps, strict=True)]).to(policy.device)
         chosen, logprobs = choose(logits, [rows[i] for i in alive], draw)
         tops = likeliest(logits, [rows[i] for i in alive])
         step = []
@@ -141,21 +137,12 @@ def decode(policy: Policy, rows: Sequence[Row], cancelled: set[int] | None = Non
         yield step
         gone = cancelled or ()
         keep = [p for p, token in enumerate(step) if token.finish is None and token.row not in gone]
-        ids = torch.tensor([[chosen[p]] for p in keep], device=device)
-        if len(keep) < len(alive):
-            index = torch.tensor(keep, device=device, dtype=torch.long)
-            mask, positions = mask[index], positions[index]
-            for layer in cache.layers if keep else ():
-                layer.batch_select_indices(index)
-            alive = [alive[p] for p in keep]
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
-        positions = positions[:, -1:] + 1
+        reader.follow(keep, [chosen[p] for p in keep])
+        alive = [alive[p] for p in keep]
 
 
 def check_rows(policy: Policy, rows: Sequence[Row]) -> None:
     """Raise ModelError for an unknown stage, an empty prompt, or one that leaves no room for a reply."""
-    if policy.is_encoder_decoder:
-        raise ModelError("Encoder-decoder backbones cannot be asked yet: name a decoder-only one in model.backbone.")
     for row in rows:
         policy.check_stage(row.stage)
         if not row.prompt:
@@ -211,31 +198,6 @@ def _nucleus(logprobs: Tensor, top_p: Tensor) -> Tensor:
     dropped = before >= top_p[:, None].clamp_min(1e-9)
     dropped[:, 0] = False
     return logprobs.masked_fill(torch.zeros_like(dropped).scatter(-1, index, dropped), float("-inf"))
-
-
-def _forward(policy: Policy, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any, stages: list[str]) -> Tensor:
-    """One step of the whole batch: the last position's logits ``[rows, V]``."""
-    mixed = len(set(stages)) > 1
-    # PEFT multiplies each group of rows with its own adapter; "__base__" rows with none.
-    options = {"adapter_names": ["__base__" if stage == "base" else stage for stage in stages]} if mixed else {}
-    with policy.using(next(stage for stage in stages if stage != "base") if mixed else stages[0]) as model:
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **options,
-        )
-    return output.logits[:, -1]
-
-
-def _pad_left(prompts: list[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    width = max(map(len, prompts))
-    ids = [[pad] * (width - len(prompt)) + prompt for prompt in prompts]
-    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
 def _finish(policy: Policy, row: Row, made: list[int]) -> str | None:

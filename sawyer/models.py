@@ -30,8 +30,8 @@ class Policy:
 
     def __init__(self, model: Any, tokenizer: Any, spec: ModelSpec, fingerprint: str) -> None:
         self.model, self.tokenizer, self.spec, self.fingerprint = model, tokenizer, spec, fingerprint
-        self.chat = ChatFormat(tokenizer, spec.chat)
         self.is_encoder_decoder: bool = bool(model.config.is_encoder_decoder)
+        self.chat = ChatFormat(tokenizer, spec.chat, encoder_decoder=self.is_encoder_decoder)
         positions = getattr(model.config, "max_position_embeddings", None) or spec.context
         self.context: int = min(spec.context, positions)
         self._adapters: dict[str, list[torch.nn.Parameter]] = {}

@@ -35,6 +35,11 @@ def progress(description: str, total: int) -> Iterator[Tick]:
         yield tick
 
 
+def note(text: str) -> None:
+    """Say something in passing on standard error."""
+    Console(stderr=True).print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def _plain(description: str, total: int) -> Tick:
     last = 0.0
 

@@ -141,3 +141,35 @@ def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     RobertaForSequenceClassification(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random T5 (2 + 2 layers, width 32) with a unigram tokenizer of its own, as FLAN-T5 comes from the hub."""
+    import torch
+    from tokenizers import SentencePieceUnigramTokenizer
+    from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
+
+    folder = tmp_path_factory.mktemp("t5")
+    unigram = SentencePieceUnigramTokenizer()
+    unigram.train_from_iterator(
+        TEXTS, vocab_size=200, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+    )
+    ordered = sorted(unigram.get_vocab(), key=unigram.get_vocab().get)
+    tokenizer = T5Tokenizer(vocab=[(token, -float(place)) for place, token in enumerate(ordered)], extra_ids=0)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(5)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=1,
+        initializer_factor=2.0,
+    )
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder

@@ -8,6 +8,7 @@ data last (MiniCPM, arXiv 2404.06395).
 import math
 import time
 from collections.abc import Callable
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -235,15 +236,18 @@ def _held_out_loss(
     loss_fn: Callable[[torch.Tensor], torch.Tensor], corpus: Corpus, phase: PhaseSpec, device: torch.device
 ) -> dict[str, float]:
     """Mean loss on held-out sequences, nats a token: overall and by source."""
-    order = held_out_order(corpus, phase.sequence_length)
-    by_source: dict[str, list[float]] = {}
-    for row in order:
+    by_source: dict[str, Order] = {}
+    for row in held_out_order(corpus, phase.sequence_length):
+        by_source.setdefault(row[0], []).append(row)
+    losses = {}
+    for key, rows in by_source.items():
         # Repeated to the shape of a training batch, so that the compiled graph serves here too.
-        batch = read_batch(corpus.held_out, [row] * phase.micro_batch, phase.sequence_length)
-        by_source.setdefault(row[0], []).append(float(loss_fn(torch.from_numpy(batch).to(device))))
-    every = [value for values in by_source.values() for value in values]
-    parts = {f"held_out_loss/{key}": sum(values) / len(values) for key, values in by_source.items()}
-    return {"held_out_loss": sum(every) / len(every), **parts}
+        filled = list(islice(cycle(rows), max(phase.micro_batch, len(rows))))
+        batch = read_batch(corpus.held_out, filled[: phase.micro_batch], phase.sequence_length)
+        losses[key] = float(loss_fn(torch.from_numpy(batch).to(device)))
+    count = sum(map(len, by_source.values()))
+    mean = sum(losses[key] * len(rows) for key, rows in by_source.items()) / count
+    return {"held_out_loss": mean, **{f"held_out_loss/{key}": loss for key, loss in losses.items()}}
 
 
 @torch.no_grad()

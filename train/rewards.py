@@ -34,3 +34,12 @@ def reward_of(spec: PpoSpec, trained: Path | str | None, device: torch.device | 
     )
     reward.try_out([prompt for prompt, _ in TRIAL], [reply for _, reply in TRIAL])
     return reward
+
+
+def guard_of(spec: PpoSpec, trained: Path | str | None, device: torch.device | str) -> Reward | None:
+    """The second reward, which only held-out replies are shown to, tried once like the first. None: none is named."""
+    if spec.guard is None:
+        return None
+    guard = build_reward([spec.guard], trained=trained, clip=float("inf"), empty_score=spec.empty_score, device=device)
+    guard.try_out([prompt for prompt, _ in TRIAL], [reply for _, reply in TRIAL])
+    return guard

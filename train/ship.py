@@ -27,16 +27,14 @@ LICENCES = {
     "classic-books": "public domain in the United States",
     "openstax-text": "CC BY 4.0 (OpenStax, Rice University)",
     "openstax-glossary": "CC BY 4.0 (OpenStax, Rice University)",
-    "modern-text": "CC BY, CC BY-SA 3.0 (Wikipedia parts), CC0, public domain",
+    "modern-text": "CC BY (children's stories), public domain (plain-language guides); its other parts are not used",
     "self-dialogue": "BSD-3-Clause",
-    "topical-chat": "CDLA-Sharing-1.0 (Amazon)",
     "instruct-mix": "Apache-2.0, MIT, BSD-3-Clause",
-    "p3-tasks": "Apache-2.0 collection of CC BY, CC BY-SA and MIT parts",
     "medquad": "CC BY 4.0",
-    "trivia-qa": "CC BY-SA 4.0",
     "hh-helpful": "MIT (Anthropic HH-RLHF)",
     "prefs-mix": "Apache-2.0, MIT",
     "conversations": "Apache-2.0 (this project)",
+    "everyday": "Apache-2.0 (this project)",
     "pairs": "Apache-2.0 (this project)",
     "prompts": "Apache-2.0 (this project)",
 }
@@ -89,11 +87,10 @@ def card(recipe: Recipe, home: Home, size: float) -> str:
 
 
 LIMITS = (
-    "A model of this size, trained for an hour on two CPU cores, shows how the stages differ; it is no source of "
+    "A model of this size, trained for two hours on two CPU cores, shows how the stages differ; it is no source of "
     "facts. It invents names and numbers, loses the thread in long conversations, knows English only, and the "
     "texts it learnt from carry the views of their times. Its reward model is small too: a higher reward is not "
-    "always a better answer. Do not use it to decide anything. Some of the data are share-alike; whether weights "
-    "are an adaptation of such data is not settled, so they are named here."
+    "always a better answer. Do not use it to decide anything."
 )
 
 USE = """```python

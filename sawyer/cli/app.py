@@ -107,6 +107,19 @@ def pipeline(
     run_all(recipe, overrides or [], resume, home)
 
 
+@app.command()
+def doctor(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Folder of a PPO run, or its recipe's name.")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Check this machine, or diagnose a PPO run: exit code 1 if something is wrong."""
+    from sawyer.cli.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(run, home))
+
+
 def main() -> None:
     """Entry point: exit codes 0 done, 1 failure, 2 usage or recipe error, 3 refused by a gate."""
     _quieten()

@@ -26,6 +26,9 @@ class DataSource(Spec):
     where: dict[str, list[str]] = Field(
         default_factory=dict, description="keep only records whose field (our name) holds one of these values"
     )
+    template: str | None = Field(
+        None, description="a prompt made of the record's fields (ppo, evaluate), such as 'Summarize: {text}'"
+    )
     limit: Positive | None = Field(None, description="use at most this many records, after shuffling")
     weight: float = Field(1.0, gt=0.0, le=1000.0, description="share in a mixture (base), or repetitions (sft)")
     render: Literal["chat", "transcript", "text"] = Field(
@@ -203,6 +206,9 @@ class PpoSpec(Spec):
     reward: Annotated[list[RewardPartSpec] | None, BeforeValidator(one_part)] = Field(
         None, description="the parts, or the name of one classifier; default: the recipe's own reward model"
     )
+    guard: RewardPartSpec | None = Field(
+        None, description="a second reward, asked about held-out replies only: falls when the first is exploited"
+    )
     steps: Positive = Field(100, description="rollout-and-update rounds")
     batch_size: Positive = Field(64, description="episodes a step")
     minibatch_size: Positive = Field(32, description="episodes an optimiser step")
@@ -229,6 +235,7 @@ class PpoSpec(Spec):
     save_every: Positive = 10
     sample_every: Positive = 20
     watch: bool = Field(True, description="stop a run that collapses")
+    kl_budget: float = Field(15.0, gt=0, description="nats a response above which no policy is kept as the best")
 
     @property
     def parts(self) -> list[RewardPartSpec]:

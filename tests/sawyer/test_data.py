@@ -142,6 +142,16 @@ def test_where_that_fits_no_record_says_what_there_is(tmp_path):
         load_conversations([DataSource(name=file, where={"sort": ["bad"]})])
 
 
+def test_a_template_writes_prompts_from_fields_and_keeps_the_reference(tmp_path):
+    rows = [{"text": "Rain {fell} on Monday.", "summary": "It rained.", "source": "x"}]
+    source = DataSource(name=write(tmp_path / "news.jsonl", rows), template="Summarize ({source}): {text}")
+    (prompt,) = load_prompts([source])
+    assert prompt.messages == [{"role": "user", "content": "Summarize (x): Rain {fell} on Monday."}]
+    assert prompt.reference == "It rained."
+    with pytest.raises(DataError, match=r"KeyError: 'title'.*its fields are: text, summary, source"):
+        load_prompts([source.model_copy(update={"template": "{title}"})])
+
+
 def test_the_starter_set_is_what_it_says():
     conversations = load_conversations([DataSource(name="starter/conversations")])
     pairs = load_pairs([DataSource(name="starter/pairs")])

@@ -12,11 +12,11 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from sawyer.errors import CheckpointError, DataError, ModelError, TrainingError
 from sawyer.models import Policy
-from sawyer.recipe import Recipe
+from sawyer.recipe import PpoSpec, Recipe
 from sawyer.runs import Run
 from sawyer.scoring import Part, Reward
 from tests.train.makers import file_bytes, make_backbone, recipe, sentence, write_lines
@@ -169,6 +169,23 @@ def test_a_checkpoint_of_another_adapter_is_refused(backbone: Path, prompts: str
         train_ppo(wide, run, str(backbone), None, Reward([Part("letters", Letters())]))
 
 
+def test_an_encoder_decoder_policy_learns_and_resumes_in_the_same_loop(
+    tiny_t5: Path, prompts: str, tmp_path: Path
+) -> None:
+    settings = {"steps": 16, "batch_size": 32, "minibatch_size": 16, "micro_batch": 16, "epochs": 4, "lr": 1e-2}
+    told = ppo_recipe(tiny_t5, prompts, **settings, kl={"beta": 0.01}, watch=False, save_every=5, sample_every=8)
+    adapter = train(told, tmp_path / "run", None)
+    rows = rows_of(tmp_path / "run")
+    assert rows[1]["objective/kl"] == 0.0 and all(row["policy/first_gap"] == 0.0 for row in rows[1:])
+    assert rows[1]["rollout/drift"] < 1e-4  # decoding with a cache and the update's forward pass agree
+    assert rows[-1]["objective/score"] > rows[1]["objective/score"] + 1.0
+    model = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5)
+    assert PeftModel.from_pretrained(model, adapter).peft_config["default"].task_type == "SEQ_2_SEQ_LM"
+    with pytest.raises(KeyboardInterrupt):
+        train(told, tmp_path / "broken", None, Letters(breaks_after=12))
+    assert file_bytes(train(told, tmp_path / "broken", None, resume=True)) == file_bytes(adapter)
+
+
 def test_kl_coefficient_and_rate_follow_their_schedules(whole: Path) -> None:
     rows = rows_of(whole)[1:]
     assert [row["schedule/lr"] for row in rows] == pytest.approx([5e-3, 4e-3, 3e-3, 2e-3, 1e-3])
@@ -255,4 +272,5 @@ def test_watch_stops_at_once_when_a_figure_is_not_finite() -> None:
 
 def test_watch_allows_a_higher_kl_where_the_target_is_higher() -> None:
     rows = [{"step": step, **HEALTHY, "objective/kl": 70.0} for step in range(1, 10)]
-    assert collapse(rows, kl_target=20.0) is None
+    spec = PpoSpec.model_validate({"prompts": [{"name": "any"}], "kl": {"target": 20.0}})
+    assert "KL above 50" in (collapse(rows) or "") and collapse(rows, spec) is None

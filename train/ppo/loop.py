@@ -10,22 +10,20 @@ from typing import Any
 from sawyer.compute import set_threads
 from sawyer.errors import TrainingError
 from sawyer.generation import row_seed
-from sawyer.progress import progress
+from sawyer.progress import note, progress
 from sawyer.recipe import PpoSpec, Recipe
 from sawyer.runs import Run
 from sawyer.scoring import Reward
 from train.ppo.actor import STAGE, Actor
 from train.ppo.curves import draw_curves
 from train.ppo.maths import KlController, explained_variance, gae, kl_k1, linear_decay, token_rewards, whiten
-from train.ppo.prompts import Task, Tasks, load_tasks, spread
-from train.ppo.rollout import answer, collect, describe, judge, sample_rows
+from train.ppo.probe import Prober, best_of
+from train.ppo.prompts import Tasks, load_tasks
+from train.ppo.rollout import collect, describe
 from train.ppo.state import load_state, save_state
 from train.ppo.update import Learner, Update, summarise
-from train.ppo.watch import collapse
-from train.rewards import reward_of
-
-HELD_OUT_PROMPTS = 64
-SAMPLES = 8
+from train.ppo.watch import Finding, examine
+from train.rewards import guard_of, reward_of
 
 
 def train_ppo(
@@ -48,21 +46,24 @@ def train_ppo(
     actor = Actor.load(recipe, backbone, sft)
     tasks = load_tasks(spec, actor.policy.chat, STAGE, recipe.seed)
     learner = Learner(actor, spec)
+    guard = guard_of(spec, None if isinstance(reward, Reward) else reward, actor.policy.device)
     reward = reward if isinstance(reward, Reward) else reward_of(spec, reward, actor.policy.device)
+    prober = Prober(actor, reward, guard, tasks, spec, recipe.seed)
     controller = KlController(spec.kl.first, spec.kl.target, spec.kl.horizon)
 
     checkpoint = run.latest_checkpoint()
     begin = checkpoint[0] if checkpoint else 0
     if checkpoint:
-        controller = load_state(checkpoint[1], learner, reward, controller)
+        controller = load_state(checkpoint[1], learner, reward, controller, guard)
         run.truncate_log(begin)
     else:
-        _freeze(reward, actor, tasks, spec, recipe.seed)
+        prober.freeze()
         run.truncate_log(-1)
-        figures = _probe(actor, reward, tasks, spec, recipe.seed, run, 0)
+        figures = prober.probe(run, 0)
         if figures:
             run.log(0, **figures)
     history: list[dict[str, Any]] = run.metrics()
+    warned: set[str] = set()
 
     with progress("ppo", spec.steps) as tick:
         for step in range(begin, spec.steps):
@@ -101,46 +102,38 @@ def train_ppo(
             }
             controller = controller.after(figures["objective/kl"], spec.batch_size)
             if done % spec.sample_every == 0 or done == spec.steps:
-                figures |= _probe(actor, reward, tasks, spec, recipe.seed, run, done)
+                figures |= prober.probe(run, done)
+                prober.keep_best(run, done, figures)
             run.log(done, **figures)
             history.append({"step": done, **figures})
             tick(done, score=figures["objective/score"], kl=figures["objective/kl"], length=figures["rollout/length"])
-            reason = collapse(history, spec.kl.target) if spec.watch else None
-            if reason:
-                raise TrainingError(_collapsed(reason, done, run))
+            _warn_or_stop(examine(history, spec) if spec.watch else [], warned, done, run)
             if done % spec.save_every == 0 or done == spec.steps:
-                write = partial(save_state, learner=learner, reward=reward, controller=controller)
+                write = partial(save_state, learner=learner, reward=reward, controller=controller, guard=guard)
                 run.save_checkpoint(done, write)
 
     return _finish(run, actor, reward, tasks, spec)
 
 
-def _freeze(reward: Reward, actor: Actor, tasks: Tasks, spec: PpoSpec, seed: int) -> None:
-    """Fix the reward's mean and deviation on replies of the policy as it starts."""
-    asked = [task for step in range(-(-spec.normalize_samples // len(tasks.train))) for task in
-             tasks.deal(step, len(tasks.train), seed)][: spec.normalize_samples]  # fmt: skip
-    episodes = answer(actor, asked, spec, seed=row_seed(seed, -1))
-    reward.freeze([e.task.messages for e in episodes], [e.reply.text for e in episodes])
+def _warn_or_stop(findings: list[Finding], warned: set[str], step: int, run: Run) -> None:
+    """Say each warning once; raise on a collapse."""
+    for finding in findings:
+        if finding.stops:
+            raise TrainingError(_collapsed(finding, step, run))
+        if finding.name not in warned:
+            warned.add(finding.name)
+            note(f"step {step}: {finding.text}")
 
 
-def _probe(
-    actor: Actor, reward: Reward, tasks: Tasks, spec: PpoSpec, seed: int, run: Run, step: int
-) -> dict[str, float]:
-    """Answer the same held-out prompts with the same seeds: figures to compare between steps, and samples to read."""
-    asked: list[Task] = spread(tasks.held_out or tasks.train[:SAMPLES], HELD_OUT_PROMPTS)
-    episodes = answer(actor, asked, spec, seed=row_seed(seed, -2))
-    scores = judge(reward, episodes, spec.missing_eos_penalty)
-    run.save_samples(step, sample_rows(episodes, scores, SAMPLES))
-    if not tasks.held_out:
-        return {}
-    length = sum(len(episode.reply.ids) for episode in episodes) / len(episodes)
-    return {"heldout/score": float(scores.total.mean()), "heldout/length": length}
-
-
-def _collapsed(reason: str, step: int, run: Run) -> str:
+def _collapsed(finding: Finding, step: int, run: Run) -> str:
+    best = best_of(run)
+    kept = (
+        f"The best policy before it (step {best['step']}, held-out score {best['score']:.3g}, KL {best['kl']:.3g}) is "
+        f"in {run.folder / 'best' / 'adapter'}. " if best else ""
+    )  # fmt: skip
     return (
-        f"PPO was stopped at step {step} because the policy is collapsing: {reason} The checkpoints before it and the "
-        f"metrics are in {run.folder}. To train on regardless, set ppo.watch to false."
+        f"PPO was stopped at step {step} because the policy is collapsing: {finding.text} {kept}The checkpoints and "
+        f"the metrics are in {run.folder}. To train on regardless, set ppo.watch to false."
     )
 
 

@@ -23,8 +23,10 @@ TENSORS = "state.safetensors"
 FIGURES = "state.json"
 
 
-def save_state(folder: Path, learner: Learner, reward: Reward, controller: KlController) -> None:
-    """Write adapter (a complete PEFT folder), value head, optimiser, KL coefficient and reward statistics."""
+def save_state(
+    folder: Path, learner: Learner, reward: Reward, controller: KlController, guard: Reward | None = None
+) -> None:
+    """Write adapter (a complete PEFT folder), value head, optimiser, KL coefficient and statistics of the rewards."""
     actor = learner.actor
     actor.policy.save_adapter(STAGE, folder / ADAPTER)
     tensors = {f"value.{name}": tensor for name, tensor in actor.value_head.state_dict().items()}
@@ -33,10 +35,13 @@ def save_state(folder: Path, learner: Learner, reward: Reward, controller: KlCon
             tensors[f"optimizer.{index}.{name}"] = tensor
     tensors["generator"] = torch.get_rng_state()  # nothing draws from it; kept for models that might
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
-    write_json(folder / FIGURES, {"beta": controller.beta, "reward": reward.state()})
+    figures = {"beta": controller.beta, "reward": reward.state()}
+    write_json(folder / FIGURES, figures | ({"guard": guard.state()} if guard else {}))
 
 
-def load_state(folder: Path, learner: Learner, reward: Reward, controller: KlController) -> KlController:
+def load_state(
+    folder: Path, learner: Learner, reward: Reward, controller: KlController, guard: Reward | None = None
+) -> KlController:
     """Put everything back in place and return the controller as it was.
 
     Raises:
@@ -61,6 +66,8 @@ def load_state(folder: Path, learner: Learner, reward: Reward, controller: KlCon
     _load_optimizer(learner, tensors)
     torch.set_rng_state(tensors["generator"])
     reward.load_state(figures["reward"])
+    if guard is not None:
+        guard.load_state(figures.get("guard", {}))
     return KlController(figures["beta"], controller.target, controller.horizon)
 
 

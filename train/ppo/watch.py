@@ -1,13 +1,15 @@
-"""The watch over a PPO run: recognises a collapse from the logged metrics and says why.
+"""The watch over a PPO run: recognises from the logged metrics what goes wrong, what it means and what to change.
 
-A pure function over rows of ``metrics.jsonl``, so that it holds across a resume and reads finished runs as well.
-The start of the run is the measure of health: a healthy policy drifts from it, a collapsing one leaves it for good.
-Signs: design, PPO table, row 17; "The N Implementation Details of RLHF with PPO".
+Pure functions over rows of ``metrics.jsonl``, so that they hold across a resume and read finished runs as well
+(``sawyer doctor RUN``). The start of the run is the measure of health: a healthy policy drifts from it, a collapsing
+one leaves it for good. Signs: design, PPO table, row 17; "The N Implementation Details of RLHF with PPO".
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from sawyer.recipe import PpoSpec
 
 WINDOW = 3
 """Steps in a row that must show a sign; also the number of first steps averaged as the start."""
@@ -15,69 +17,199 @@ WINDOW = 3
 MAX_KL = 50.0
 """Nats a response beyond which a policy no longer resembles its reference, whatever the target."""
 
+SETTLED = 12
+"""Steps after which the value head and the policy should have begun to learn."""
+
 Row = Mapping[str, float]
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What is wrong: ``seen`` gives the figures, ``cure`` names recipe keys. ``stops``: the run should end here."""
+
+    name: str
+    seen: str
+    meaning: str
+    cure: str
+    stops: bool
+
+    @property
+    def text(self) -> str:
+        """All of it as one paragraph."""
+        return f"{self.name}: {self.seen}. {self.meaning}. What to try: {self.cure}."
+
+
+@dataclass(frozen=True)
 class Sign:
-    """One sign of collapse. ``bad`` gets (value now, mean of the first steps)."""
+    """A threshold on one figure. ``bad`` gets (value now, mean of the first steps)."""
 
     key: str
     name: str
     bad: Callable[[float, float], bool]
+    meaning: str
     cure: str
+    stops: bool = True
+    after: int = 2 * WINDOW
 
 
-def signs(kl_target: float | None) -> list[Sign]:
-    """All signs, for a run whose KL target is ``kl_target`` nats a response (None: fixed beta)."""
-    max_kl = max(MAX_KL, 5.0 * (kl_target or 0.0))
-    leash = f"{'lower ppo.kl.target' if kl_target else 'raise ppo.kl.beta'} or lower ppo.lr"
+def examine(rows: Sequence[Row], spec: PpoSpec | None = None) -> list[Finding]:
+    """What is wrong at the end of these rows; empty while the run is healthy.
+
+    Args:
+        rows: metrics by step, oldest first; keys that no sign names are ignored, and so are signs without figures.
+        spec: the run's ``ppo`` section, for signs that depend on its settings.
+    """
+    broken = _not_finite(rows)
+    if broken is not None:
+        return [broken]
+    found = [_lasting(sign, rows) for sign in signs(spec)]
+    found += [_hacking(rows), _overfitting(rows)]
+    return [finding for finding in found if finding is not None]
+
+
+def collapse(rows: Sequence[Row], spec: PpoSpec | None = None) -> str | None:
+    """Why the run should stop, or None while it may go on."""
+    return next((finding.text for finding in examine(rows, spec) if finding.stops), None)
+
+
+def signs(spec: PpoSpec | None) -> list[Sign]:
+    """All signs for a run with these settings."""
+    target = spec.kl.target if spec else None
+    max_kl = max(MAX_KL, 5.0 * (target or 0.0))
+    leash = f"{'lower ppo.kl.target' if target else 'raise ppo.kl.beta'} or lower ppo.lr"
+    return [*_of_the_policy(max_kl, leash), *_of_the_reward(spec, leash), *_of_the_update(spec)]
+
+
+def _of_the_policy(max_kl: float, leash: str) -> list[Sign]:
     return [
-        Sign("objective/kl", "negative KL (rollout and reference do not score the same tokens alike, or the policy "
-             "exploits the estimate)", lambda now, _: now < -1.0,
+        Sign("objective/kl", "negative KL", lambda now, _: now < -1.0,
+             "rollout and reference do not score the same tokens alike, or the policy exploits the estimate",
              "check that temperature and dtype are the same everywhere, then " + leash),
-        Sign("objective/kl", f"KL above {max_kl:g} nats a response", lambda now, _: now > max_kl, leash),
+        Sign("objective/kl", f"KL above {max_kl:g} nats a response", lambda now, _: now > max_kl,
+             "the policy no longer resembles the model it started from", leash),
         Sign("rollout/length", "replies far shorter than at the start", lambda now, start: now < 0.3 * start,
-             leash + "; the reward may favour short replies"),
+             "the reward favours short replies, or the policy has lost its language", leash),
         Sign("rollout/length", "replies far longer than at the start", lambda now, start: now > 3.0 * start,
-             leash + "; the reward may favour long replies"),
-        Sign("objective/entropy", "entropy collapsed", lambda now, start: now < 0.15 * start, leash),
+             "the reward favours long replies", "add a length part to ppo.reward, or " + leash),
+        Sign("rollout/empty_rate", "empty replies", lambda now, start: now > 0.25 and now > start + 0.1,
+             "the policy has learnt that saying nothing is safe", "lower ppo.empty_score, or " + leash),
+        Sign("objective/entropy", "entropy collapsed", lambda now, start: now < 0.15 * start,
+             "the policy gives the same replies again and again and cannot learn from them", leash),
         Sign("objective/entropy", "entropy exploded", lambda now, start: now > 3.0 * start and now > 1.0,
-             "lower ppo.lr"),
+             "the policy draws noise", "lower ppo.lr"),
         Sign("rollout/eos_rate", "replies no longer end", lambda now, start: start >= 0.2 and now < 0.25 * start,
+             "ending costs more reward than being cut off",
              "raise ppo.missing_eos_penalty or ppo.max_new_tokens"),
         Sign("rollout/distinct_2", "replies repeat themselves", lambda now, start: now < 0.5 * start,
-             leash + "; the reward does not notice repetition"),
-        Sign("rollout/length_correlation", "the score follows length alone",
-             lambda now, start: now > 0.9 and now > start + 0.15,
-             "train the reward on length-matched pairs, or " + leash),
+             "the reward does not notice repetition", "add a repetition part to ppo.reward, or " + leash),
+        Sign("objective/kl", "the policy stands still", lambda now, _: abs(now) < 0.01,
+             "after this many steps the policy is still the one it started from",
+             "raise ppo.lr or ppo.epochs; see that the reward tells replies apart", stops=False, after=2 * SETTLED),
     ]  # fmt: skip
 
 
-def collapse(rows: Sequence[Row], kl_target: float | None = None) -> str | None:
-    """Return why the run should stop, or None while it is healthy.
+def _of_the_reward(spec: PpoSpec | None, leash: str) -> list[Sign]:
+    ceiling = 0.9 * spec.score_clip * sum(abs(part.weight) for part in spec.parts) if spec else math.inf
+    return [
+        Sign("rollout/length_correlation", "the score follows length alone",
+             lambda now, start: now > 0.9 and now > start + 0.15,
+             "the reward counts words rather than reading them",
+             "train the reward on length-matched pairs, add a length part to ppo.reward, or " + leash),
+        Sign("rollout/length_correlation", "the reward is little but length", lambda now, _: now > 0.95,
+             "one could count words instead of asking the reward model",
+             "train the reward on length-matched pairs, or add a length part to ppo.reward", stops=False),
+        Sign("objective/score", "the reward is saturated", lambda now, _: now > ceiling,
+             "nearly every reply is at the clip of the normalised reward, so better ones cannot be told",
+             "raise ppo.score_clip, or take a reward model that sees more difference", stops=False),
+        Sign("objective/score_deviation", "the reward no longer tells replies apart",
+             lambda now, start: now < 0.1 * start,
+             "all replies score alike: advantages are noise from here on",
+             leash + "; take a reward model that sees more difference", stops=False),
+    ]  # fmt: skip
 
-    Args:
-        rows: metrics by step, oldest first, with the keys named in :func:`signs`; others are ignored.
-        kl_target: the recipe's ``ppo.kl.target``.
-    """
-    if not rows:
+
+def _of_the_update(spec: PpoSpec | None) -> list[Sign]:
+    planned = spec.epochs * spec.batch_size // spec.minibatch_size if spec else 0
+    return [
+        Sign("value/explained_variance", "the value head predicts worse than a constant",
+             lambda now, _: now < -0.25,
+             "advantages are noisier than the returns themselves",
+             "lower ppo.value_lr if it is far above ppo.lr, else raise it; raise ppo.batch_size", stops=False,
+             after=SETTLED),
+        Sign("policy/clip_fraction", "most of the update is clipped", lambda now, _: now > 0.4,
+             "each update moves the policy further than its samples can tell",
+             "lower ppo.lr or ppo.epochs", stops=False),
+        Sign("policy/ratio", "the ratio leaves its range", lambda now, _: abs(now - 1) > 0.2,
+             "the new policy and the one that wrote the replies are far apart", "lower ppo.lr or ppo.epochs",
+             stops=False),
+        Sign("policy/first_gap", "old log-probabilities are not the policy's own", lambda now, _: now > 0.01,
+             "before the first step of an update the ratio should be exactly 1; something is random in the forward "
+             "pass, such as dropout, or a padding token counts",
+             "set lora.dropout to 0 and model.attention to eager; report it if that does not help", stops=False),
+        Sign("rollout/drift", "sampling and update disagree", lambda now, _: now > 0.1,
+             "the log-probabilities of decoding differ from those of the update by this much a token",
+             "set model.dtype to float32; check that ppo.temperature is the same in a resumed run", stops=False),
+        Sign("policy/updates", "updates are cut short", lambda now, _: now < 0.25 * planned,
+             f"the target KL ends updates long before their {planned} optimiser steps",
+             "lower ppo.lr, raise ppo.target_kl, or lower ppo.epochs", stops=False),
+        Sign("policy/grad_norm", "gradients explode", lambda now, start: now > 10.0 and now > 50 * start,
+             "single tokens dominate the update", "lower ppo.lr or ppo.grad_norm", stops=False),
+    ]  # fmt: skip
+
+
+def _lasting(sign: Sign, rows: Sequence[Row]) -> Finding | None:
+    """The sign as a finding if the last steps all show it."""
+    values = [row[sign.key] for row in rows if sign.key in row]
+    if len(values) < sign.after:
         return None
+    start, recent = sum(values[:WINDOW]) / WINDOW, values[-WINDOW:]
+    if not all(sign.bad(value, start) for value in recent):
+        return None
+    seen = f"{sign.key} is {sum(recent) / WINDOW:.3g} over the last {WINDOW} steps, {start:.3g} at the start"
+    return Finding(sign.name, seen, _sentence(sign.meaning), sign.cure, sign.stops)
+
+
+def _not_finite(rows: Sequence[Row]) -> Finding | None:
+    """A figure of the last row that is no number."""
     for key in ("objective/kl", "objective/score", "objective/entropy", "loss/policy", "loss/value"):
-        if key in rows[-1] and not math.isfinite(rows[-1][key]):
-            where = f"{key} is {rows[-1][key]} at step {int(rows[-1]['step'])}"
-            return f"{where}: lower ppo.lr, or set model.dtype to float32."
-    if len(rows) < 2 * WINDOW:
-        return None
-    for sign in signs(kl_target):
-        values = [row[sign.key] for row in rows if sign.key in row]
-        if len(values) < 2 * WINDOW:
-            continue
-        start, recent = sum(values[:WINDOW]) / WINDOW, values[-WINDOW:]
-        if all(sign.bad(value, start) for value in recent):
-            now = sum(recent) / WINDOW
-            return (
-                f"{sign.name}: {sign.key} is {now:.3g} over the last {WINDOW} steps, {start:.3g} at the start. "
-                f"What to try: {sign.cure}."
-            )
+        if rows and key in rows[-1] and not math.isfinite(rows[-1][key]):
+            seen = f"{key} is {rows[-1][key]} at step {int(rows[-1]['step'])}"
+            cure = "lower ppo.lr, or set model.dtype to float32"
+            return Finding("a figure is not finite", seen, "The arithmetic has overflowed", cure, stops=True)
     return None
+
+
+def _hacking(rows: Sequence[Row]) -> Finding | None:
+    """The reward up while the guard, a second reward that PPO does not see, goes down (Goodhart; Gao et al. 2022)."""
+    probes = [row for row in rows if "heldout/guard" in row and "heldout/score" in row]
+    if len(probes) < 2:
+        return None
+    first, last = probes[0], probes[-1]
+    gain, loss = last["heldout/score"] - first["heldout/score"], first["heldout/guard"] - last["heldout/guard"]
+    if gain < 0.25 or loss < 0.25:
+        return None
+    seen = (
+        f"on held-out prompts the reward rose by {gain:.2f} deviations and ppo.guard fell by {loss:.2f} since step "
+        f"{int(first['step'])}"
+    )
+    meaning = "The policy has found what the reward model overlooks"
+    cure = "stop at an earlier checkpoint, lower ppo.kl.target or raise ppo.kl.beta, or add the guard to ppo.reward"
+    return Finding("reward hacking", seen, meaning, cure, stops=False)
+
+
+def _overfitting(rows: Sequence[Row]) -> Finding | None:
+    """The reward of the prompts trained on runs away from that of held-out prompts."""
+    probes = [row for row in rows if "heldout/score" in row and "objective/score" in row]
+    if len(probes) < 2:
+        return None
+    first, last = (row["objective/score"] - row["heldout/score"] for row in (probes[0], probes[-1]))
+    if last - first < 1.0:
+        return None
+    seen = f"the reward on training prompts is {last:.2f} deviations above that on held-out ones, {first:.2f} at first"
+    return Finding(
+        "the gain does not carry over", seen, "The policy learns its prompts by heart", "add prompts", stops=False
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

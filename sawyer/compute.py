@@ -1,9 +1,7 @@
 """Device, precision and compilation: what this machine does well, decided in one place."""
 
-import ctypes
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -12,9 +10,6 @@ import torch
 
 from sawyer.errors import UsageError
 from sawyer.recipe import ModelSpec
-
-# From glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -51,23 +46,6 @@ def set_threads(threads: int | None) -> None:
     """Use ``threads`` CPU threads, or leave torch's own choice."""
     if threads:
         torch.set_num_threads(threads)
-
-
-def keep_memory() -> None:
-    """Let this process keep the memory it frees instead of giving it back after every training step.
-
-    Training on a CPU frees and takes the same large blocks at every step. The C library maps and unmaps each of them,
-    and every first touch of a page is a fault: a fifth of the time, measured. Linux with glibc only, elsewhere
-    nothing happens; the peak of the memory stays the same.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    # Pages of 2 MiB for large tensors; torch reads this at its first allocation.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def maybe_compile(function: Callable[..., Any], *, what: str, say: Callable[[str], None] = print) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from sawyer.compute import autocast, compute_dtype, maybe_compile, pick_device, 
 from sawyer.errors import TrainingError
 from sawyer.progress import progress
 from sawyer.recipe import BaseSpec, Recipe
-from sawyer.recipe.spec import PhaseSpec
+from sawyer.recipe.pretraining import PhaseSpec
 from sawyer.runs import Run
 from train.base_data import (
     Corpus,

@@ -14,7 +14,7 @@ from sawyer.chat import ChatFormat
 from sawyer.data import Text, is_held_out, load_texts
 from sawyer.errors import DataError
 from sawyer.recipe import BaseSpec, DataSource, Recipe
-from sawyer.recipe.spec import PhaseSpec
+from sawyer.recipe.pretraining import PhaseSpec
 
 Order = list[tuple[str, int]]
 

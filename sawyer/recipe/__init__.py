@@ -1,11 +1,11 @@
 """Recipes: one YAML file that says everything a training run and its evaluation need."""
 
 from sawyer.recipe.load import load_recipe, parse_overrides, save_resolved
+from sawyer.recipe.pretraining import BaseSpec
 from sawyer.recipe.reward_parts import RewardPartSpec
+from sawyer.recipe.source import DataSource
 from sawyer.recipe.spec import (
-    BaseSpec,
     ChatSpec,
-    DataSource,
     EvaluateSpec,
     LoraSpec,
     ModelSpec,

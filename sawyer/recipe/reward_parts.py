@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from sawyer.recipe.base import Fraction, Positive, Spec
+from sawyer.recipe.section import Fraction, Positive, Spec
 
 KINDS = ("trained", "classifier", "function", "http", "length", "repetition")
 OF_CLASSIFIERS = ("label", "output", "reads", "device", "dtype", "max_length", "revision")

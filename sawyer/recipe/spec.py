@@ -8,32 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sawyer.recipe.base import Fraction, LearningRate, Positive, Spec
+from sawyer.recipe.pretraining import BaseSpec
 from sawyer.recipe.reward_parts import RewardPartSpec, one_part
-
-
-class DataSource(Spec):
-    """One set of records: a Hugging Face dataset, or a local file or folder (``SAWYER_DATA`` is searched first)."""
-
-    name: str = Field(min_length=1, description="hub id, or path of a file or folder; starter/… is in the package")
-    split: str = Field("train", description="split of the dataset; for a folder, the stem of the file")
-    subset: str | None = Field(None, description="configuration name of a hub dataset")
-    revision: str | None = Field(None, description="commit, tag or branch of a hub dataset")
-    format: Literal["auto", "hh", "guanaco", "scored"] = Field(
-        "auto", description="auto reads the field names; the others are the layouts of well-known public sets"
-    )
-    fields: dict[str, str] = Field(default_factory=dict, description="our field name -> the source's field name")
-    where: dict[str, list[str]] = Field(
-        default_factory=dict, description="keep only records whose field (our name) holds one of these values"
-    )
-    template: str | None = Field(
-        None, description="a prompt made of the record's fields (ppo, evaluate), such as 'Summarize: {text}'"
-    )
-    limit: Positive | None = Field(None, description="use at most this many records, after shuffling")
-    weight: float = Field(1.0, gt=0.0, le=1000.0, description="share in a mixture (base), or repetitions (sft)")
-    render: Literal["chat", "transcript", "text"] = Field(
-        "chat", description="base only: how conversations become text (chat template, or A:/B: lines)"
-    )
+from sawyer.recipe.section import Fraction, LearningRate, Positive, Spec
+from sawyer.recipe.source import DataSource
 
 
 class ChatSpec(Spec):
@@ -69,60 +47,6 @@ class LoraSpec(Spec):
     alpha: Positive = 32
     dropout: Fraction = 0.0
     target: str | list[str] = Field("all-linear", description="PEFT target modules")
-
-
-class TokenizerSpec(Spec):
-    """The byte-level BPE tokenizer trained for a new backbone."""
-
-    vocab_size: int = Field(8192, ge=300, le=65536)
-    characters: Positive = Field(30_000_000, description="text read to train it, in characters")
-
-
-class ArchitectureSpec(Spec):
-    """Shape of a new Llama backbone."""
-
-    hidden_size: Positive = 384
-    layers: Positive = 8
-    heads: Positive = 6
-    kv_heads: Positive | None = None
-    intermediate_size: Positive = 1024
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> "ArchitectureSpec":
-        if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}")
-        return self
-
-
-class PhaseSpec(Spec):
-    """A stretch of pretraining with its own sequence length and mixture."""
-
-    tokens: Positive
-    sequence_length: Positive = 256
-    batch_tokens: Positive = Field(16384, description="tokens in one optimiser step")
-    micro_batch: Positive = Field(16, description="sequences in one forward pass")
-    steps: Positive | None = Field(None, description="stop the phase after this many optimiser steps")
-    weights: dict[str, float] = Field(default_factory=dict, description="source name -> share; default: the sources'")
-
-
-class BaseSpec(Spec):
-    """Pretraining from scratch (tiny and nano only)."""
-
-    tokenizer: TokenizerSpec = TokenizerSpec()
-    architecture: ArchitectureSpec = ArchitectureSpec()
-    sources: list[DataSource] = Field(min_length=1)
-    phases: list[PhaseSpec] = Field(min_length=1)
-    optimizer: Literal["adamw", "muon"] = "muon"
-    lr: LearningRate = Field(0.003, description="AdamW rate of embeddings and norms (and of all, with adamw)")
-    muon_lr: LearningRate = 0.02
-    weight_decay: Fraction = 0.01
-    warmup: Fraction = Field(0.02, description="share of all steps")
-    decay: Fraction = Field(0.4, description="share of all steps over which the rate falls to zero")
-    grad_norm: float = Field(1.0, gt=0)
-    compile: bool = Field(True, description="torch.compile the loss: a minute to warm up, then about twice as fast")
-    save_every: Positive = Field(100, description="steps between checkpoints")
-    log_every: Positive = 10
-    sample_every: Positive = 200
 
 
 class SftSpec(Spec):

@@ -13,7 +13,7 @@ from ui.app import mount_ui
 from ui.screenshots import ARGUMENTS, BROWSERS, find_browser
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 PATIENCE = 120_000  # milliseconds; a machine that trains beside the tests draws slowly
 
@@ -77,6 +77,18 @@ class Visit:
             if self.page.locator(".sw-question").count() > asked:
                 return
         raise AssertionError("the page did not take the next question")
+
+    def press(self, button: "Locator", reaction: str) -> None:
+        """Press until the page shows ``reaction``: Gradio ignores clicks too until the last event is put away."""
+        for _ in range(PATIENCE // 2000):
+            try:
+                button.click(timeout=2000)
+                self.page.wait_for_selector(reaction, timeout=2000)
+                return
+            except Exception as error:  # Playwright's timeout; the package is imported by the browser tests alone
+                if type(error).__name__ != "TimeoutError":
+                    raise
+        raise AssertionError(f"the page did not show {reaction}")
 
     def wait_for_answers(self, count: int = 3) -> None:
         """Until ``count`` panes are done, failed or stopped and none is open."""

@@ -27,8 +27,7 @@ def test_ask_stream_vote_thanks_and_go_on(visit: Arrive, fake: FakeApi) -> None:
     visitor.wait_for_answers()
     assert page.locator(".sw-pane .sw-facts").count() == 3
     assert page.locator(".sw-bar").count() == 3
-    page.locator(".sw-pick").nth(1).click()
-    page.wait_for_selector(".sw-thanks")
+    visitor.press(page.locator(".sw-pick").nth(1), ".sw-thanks")
     assert texts.VOTE_SAVED in page.locator("#sw-verdicts").inner_text()
     assert page.locator(".sw-slot:has(.sw-chosen) h2").inner_text().startswith("SFT")
     key, vote = fake.votes[0]
@@ -48,11 +47,9 @@ def test_an_example_is_one_click_and_a_new_chat_starts_over(visit: Arrive, fake:
     page.locator("#sw-examples button").first.click()
     visitor.wait_for_answers()
     assert fake.asked[0].messages[0].content == texts.EXAMPLES[0]
-    page.get_by_role("button", name=texts.BAD).click()
-    page.wait_for_selector(".sw-thanks")
+    visitor.press(page.get_by_role("button", name=texts.BAD), ".sw-thanks")
     assert fake.votes[0][1].choice == "bad"
-    page.locator("#sw-new").click()
-    page.wait_for_selector(".sw-empty")
+    visitor.press(page.locator("#sw-new"), ".sw-empty")
     page.wait_for_selector("#sw-examples button")
     visitor.ask_next("Something else")
     visitor.wait_for_answers()
@@ -160,6 +157,5 @@ def test_two_visitors_do_not_see_each_other(visit: Arrive, fake: FakeApi) -> Non
     second.wait_for_answers()
     assert "first" in first.page.locator(".sw-current").inner_text()
     assert "second" in second.page.locator(".sw-current").inner_text()
-    first.page.locator(".sw-pick").first.click()
-    first.page.wait_for_selector(".sw-thanks")
+    first.press(first.page.locator(".sw-pick").first, ".sw-thanks")
     assert second.page.locator(".sw-chosen").count() == 0

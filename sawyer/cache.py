@@ -49,6 +49,6 @@ def new_cache(config: Any) -> Cache:
     return Cache(layer_class_to_replicate=GrowingLayer)
 
 
-def new_encoder_decoder_cache(config: Any) -> EncoderDecoderCache:
+def new_encoder_decoder_cache() -> EncoderDecoderCache:
     """A growing cache for the decoder's own positions; the encoder's keys and values are written once."""
     return EncoderDecoderCache(Cache(layer_class_to_replicate=GrowingLayer), DynamicCache())

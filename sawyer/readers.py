@@ -61,7 +61,7 @@ class EncoderDecoderReader:
         start = policy.model.config.decoder_start_token_id
         self._ids = torch.full((len(prompts), 1), start, device=policy.device)
         self._encoded: Tensor | None = None  # [rows, C, H], once the prompt has been read
-        self._cache = new_encoder_decoder_cache(policy.model.config)
+        self._cache = new_encoder_decoder_cache()
 
     def read(self, stages: Sequence[str]) -> Tensor:
         """As :meth:`DecoderReader.read`."""

@@ -62,6 +62,18 @@ def check_sealed(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON-lines file up to the first torn one; none if there is no file."""
+    rows: list[dict[str, Any]] = []
+    # Not splitlines: replies may contain other line separators (U+2028), which JSON leaves as they are.
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
 class Run:
     """One step of training or evaluation in a folder of its own.
 
@@ -113,14 +125,14 @@ class Run:
 
     def metrics(self) -> list[dict[str, float]]:
         """All logged lines; a torn last line is left out."""
-        return self._rows("metrics.jsonl")
+        return read_lines(self.folder / "metrics.jsonl")
 
     def truncate_log(self, step: int) -> None:
         """Drop metrics and samples after ``step``: they belong to work that is done again after a resume."""
         for name in ("metrics.jsonl", "samples.jsonl"):
             path = self.folder / name
             if path.exists():
-                kept = [row for row in self._rows(name) if row["step"] <= step]
+                kept = [row for row in read_lines(path) if row["step"] <= step]
                 beside = path.with_suffix(".tmp")
                 beside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
                 beside.replace(path)
@@ -200,18 +212,6 @@ class Run:
         yield beside
         shutil.rmtree(final, ignore_errors=True)
         beside.rename(final)
-
-    def _rows(self, name: str) -> list[dict[str, Any]]:
-        """The lines of a JSON-lines file up to the first torn one."""
-        rows: list[dict[str, Any]] = []
-        path = self.folder / name
-        # Not splitlines: replies may contain other line separators (U+2028), which JSON leaves as they are.
-        for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.folder / "checkpoints").glob("step-*"), reverse=True)

@@ -3,14 +3,14 @@
 Works on running, stopped and finished runs alike; nothing is loaded but JSON lines and the recipe.
 """
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sawyer.errors import UsageError
 from sawyer.home import Home
-from sawyer.recipe import PpoSpec, load_recipe
-from sawyer.runs import MANIFEST
+from sawyer.recipe import load_recipe
+from sawyer.runs import MANIFEST, read_lines
 from train.ppo.watch import Finding, Row, examine
 
 SHOWN = (
@@ -62,7 +62,7 @@ def diagnose(folder: Path) -> Diagnosis:
         UsageError: the run is not one of PPO, or has no metrics yet.
     """
     spec = load_recipe(folder / "recipe.yaml").ppo
-    rows = read_rows(folder / "metrics.jsonl")
+    rows = read_lines(folder / "metrics.jsonl")
     trained = [row for row in rows if "objective/score" in row]
     if spec is None or not trained:
         what = "is not of PPO" if spec is None or rows else "has no metrics yet"
@@ -72,27 +72,11 @@ def diagnose(folder: Path) -> Diagnosis:
         steps=int(rows[-1]["step"]),
         planned=spec.steps,
         finished=(folder / MANIFEST).exists(),
-        findings=findings_of(rows, spec),
+        findings=sorted(examine(rows, spec), key=lambda finding: not finding.stops),  # the gravest first
         figures=[(key, *ends) for key in SHOWN if (ends := _ends(rows, key)) is not None],
     )
 
 
-def findings_of(rows: list[Row], spec: PpoSpec) -> list[Finding]:
-    """What the watch says of these rows, the gravest first."""
-    return sorted(examine(rows, spec), key=lambda finding: not finding.stops)
-
-
-def read_rows(file: Path) -> list[Row]:
-    """The lines of a metrics file; a torn last one is left out."""
-    rows: list[Row] = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
-
-
-def _ends(rows: list[Row], key: str) -> tuple[float, float] | None:
+def _ends(rows: Sequence[Row], key: str) -> tuple[float, float] | None:
     values = [row[key] for row in rows if key in row]
     return (values[0], values[-1]) if values else None

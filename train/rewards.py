@@ -29,17 +29,18 @@ def reward_of(spec: PpoSpec, trained: Path | str | None, device: torch.device | 
     Raises:
         ModelError, UsageError: a part cannot be set up. TrainingError: its answer is not one finite number a reply.
     """
-    reward = build_reward(
-        spec.parts, trained=trained, clip=spec.score_clip, empty_score=spec.empty_score, device=device
-    )
-    reward.try_out([prompt for prompt, _ in TRIAL], [reply for _, reply in TRIAL])
-    return reward
+    return _tried(build_reward(spec.parts, trained=trained, clip=spec.score_clip, empty_score=spec.empty_score,
+                               device=device))  # fmt: skip
 
 
 def guard_of(spec: PpoSpec, trained: Path | str | None, device: torch.device | str) -> Reward | None:
     """The second reward, which only held-out replies are shown to, tried once like the first. None: none is named."""
     if spec.guard is None:
         return None
-    guard = build_reward([spec.guard], trained=trained, clip=float("inf"), empty_score=spec.empty_score, device=device)
-    guard.try_out([prompt for prompt, _ in TRIAL], [reply for _, reply in TRIAL])
-    return guard
+    return _tried(build_reward([spec.guard], trained=trained, clip=float("inf"), empty_score=spec.empty_score,
+                               device=device))  # fmt: skip
+
+
+def _tried(reward: Reward) -> Reward:
+    reward.try_out([prompt for prompt, _ in TRIAL], [reply for _, reply in TRIAL])
+    return reward

@@ -8,7 +8,7 @@ responses) are recognised by their field names; ``fields`` maps others.
 import hashlib
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,22 @@ class Prompt:
 
     messages: list[Message]
     reference: str | None = None
+    source: str = ""
+
+    @property
+    def asked(self) -> list[Message]:
+        """The messages as rewards see them: the last one carries the ``reference``, where there is one."""
+        if self.reference is None:
+            return self.messages
+        return [*self.messages[:-1], {**self.messages[-1], "reference": self.reference}]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text and the name of its label, for classifiers."""
+
+    text: str
+    label: str
     source: str = ""
 
 
@@ -87,6 +103,27 @@ def load_prompts(sources: Sequence[DataSource], seed: int = 0) -> list[Prompt]:
             seen.add(key)
             unique.append(prompt)
     return unique
+
+
+def load_examples(
+    sources: Sequence[DataSource], seed: int = 0, names: Mapping[str, str] | None = None
+) -> list[Example]:
+    """Read labelled texts (fields ``text`` and ``label``), each text once.
+
+    Args:
+        names: label in the data -> its name, for data that count their labels; others keep their own.
+
+    Raises:
+        DataError: as ``load_conversations``.
+    """
+
+    def build(record: dict[str, Any], source: DataSource) -> list[Example]:
+        text, label = record.get("text"), record.get("label")
+        if not isinstance(text, str) or not text.strip() or label is None:
+            return []
+        return [Example(text.strip(), (names or {}).get(str(label), str(label)), source.name)]
+
+    return list({example.text: example for example in _load(sources, seed, build)}.values())
 
 
 def load_texts(source: DataSource, seed: int = 0) -> list[Text]:

@@ -1,12 +1,14 @@
 """Finding and reading model files: configs and tokenizers, safetensors only, and errors that say what to do."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sawyer.errors import ModelError
 from sawyer.recipe import ModelSpec
 
+OWN_BACKBONE = "Train it again on this one, or name its own in model.backbone."
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -83,10 +85,18 @@ def explain_unreadable(what: str, folder: Path, error: Exception) -> str:
     """One paragraph for a folder whose files are corrupt, incomplete or do not fit."""
     reason = " ".join(str(error).split())[:300]
     if "size mismatch" in reason:
-        return f"The {what} in {folder} was made for another backbone: {reason}. Train it again on this one."
+        return f"The {what} in {folder} was made for another backbone: {reason}. {OWN_BACKBONE}"
     return (
         f"The {what} in {folder} is incomplete or corrupt: {reason}. Restore the folder, train it again, or go back "
         "to an earlier version with `sawyer models rollback`."
+    )
+
+
+def explain_foreign(what: str, folder: Path, strays: Sequence[str]) -> str:
+    """One paragraph for an adapter whose layers are not the backbone's; ``strays`` are weights only one of them has."""
+    return (
+        f"The {what} in {folder} was made for another backbone: {len(strays)} weights belong to "
+        f"one of the two alone, such as {strays[0]}. {OWN_BACKBONE}"
     )
 
 

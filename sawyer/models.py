@@ -17,7 +17,14 @@ import torch
 from sawyer.chat import ChatFormat
 from sawyer.compute import pick_device
 from sawyer.errors import ModelError
-from sawyer.loading import explain_missing, explain_unreadable, load_config, load_tokenizer, refuse_pickle
+from sawyer.loading import (
+    explain_foreign,
+    explain_missing,
+    explain_unreadable,
+    load_config,
+    load_tokenizer,
+    refuse_pickle,
+)
 from sawyer.recipe import LoraSpec, ModelSpec
 
 
@@ -100,15 +107,19 @@ class Policy:
             if isinstance(self.model, PeftModel):
                 if stage in self._adapters:
                     self.model.delete_adapter(stage)
-                self.model.load_adapter(str(folder), adapter_name=stage, is_trainable=False)
             else:
                 self.model = PeftModel.from_pretrained(self.model, str(folder), adapter_name=stage)
+            # from_pretrained keeps to itself which weights found no place: the first adapter is loaded once more.
+            loaded = self.model.load_adapter(str(folder), adapter_name=stage, is_trainable=False)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelError(explain_unreadable(f"adapter of stage {stage}", folder, error)) from error
         except Exception as error:  # safetensors raises an exception type of its own, which it does not export
             if type(error).__name__ != "SafetensorError":
                 raise
             raise ModelError(explain_unreadable(f"adapter of stage {stage}", folder, error)) from error
+        strays = [key for key in (*loaded.unexpected_keys, *loaded.missing_keys) if "lora_" in key]
+        if strays:
+            raise ModelError(explain_foreign(f"adapter of stage {stage}", folder, strays))
         self._remember(stage)
 
     def add_adapter(self, stage: str, lora: LoraSpec, *, copy_of: str | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from sawyer import __version__
 from sawyer.errors import CheckpointError, UsageError
-from sawyer.recipe import Recipe, load_recipe, save_resolved
+from sawyer.recipe import METHODS, Recipe, load_recipe, save_resolved
 
 MANIFEST = "manifest.json"
 
@@ -72,6 +72,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return rows
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Whether the disk refused, by being full for instance: of that safetensors tells by an exception of its own."""
+    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
 
 
 class Run:
@@ -160,11 +165,13 @@ class Run:
             seal(beside, step=step)
             shutil.rmtree(final, ignore_errors=True)
             beside.rename(final)
-        except OSError as error:
+        except Exception as error:
             shutil.rmtree(beside, ignore_errors=True)
+            if not _is_of_the_disk(error):
+                raise
             raise CheckpointError(
-                f"The checkpoint {final} could not be written: {error.strerror or error}. The one before it is intact: "
-                "free some space and go on with --resume."
+                f"The checkpoint {final} could not be written: {getattr(error, 'strerror', None) or error}. The one "
+                "before it is intact: free some space and go on with --resume."
             ) from error
         for old in self._checkpoints()[keep:]:
             shutil.rmtree(old, ignore_errors=True)
@@ -205,13 +212,26 @@ class Run:
 
     @contextmanager
     def output(self, name: str) -> Iterator[Path]:
-        """Give a folder beside ``name`` to fill and rename it into place when the block ends without error."""
+        """Give a folder beside ``name`` to fill and rename it into place when the block ends without error.
+
+        Raises:
+            CheckpointError: it could not be written; the checkpoints are intact.
+        """
         final, beside = self.folder / name, self.folder / f".{name}.tmp"
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        yield beside
-        shutil.rmtree(final, ignore_errors=True)
-        beside.rename(final)
+        try:
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            yield beside
+            shutil.rmtree(final, ignore_errors=True)
+            beside.rename(final)
+        except Exception as error:
+            if not _is_of_the_disk(error):
+                raise
+            shutil.rmtree(beside, ignore_errors=True)
+            raise CheckpointError(
+                f"The folder {final} could not be written: {getattr(error, 'strerror', None) or error}. The "
+                "checkpoints are intact: free some space and go on with --resume."
+            ) from error
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.folder / "checkpoints").glob("step-*"), reverse=True)
@@ -224,7 +244,8 @@ class Run:
         # Read through the model, so that a key added by a newer version counts with its default.
         before = load_recipe(path).model_dump(mode="json")
         now = self.recipe.model_dump(mode="json")
-        relevant = ("seed", "model", "lora", self.step)
+        also = {"base": ("t5",), **dict.fromkeys(METHODS, ("ppo",))}.get(self.step, ())
+        relevant = ("seed", "model", "lora", self.step.split(".")[0], *also)
         changed = [key for key in relevant if before.get(key) != now.get(key)]
         if changed and self._checkpoints():
             raise UsageError(

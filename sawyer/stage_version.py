@@ -10,7 +10,7 @@ from typing import Any
 from sawyer.errors import CheckpointError, UsageError
 from sawyer.runs import MANIFEST
 
-STAGES = ("base", "sft", "rlf", "reward")
+STAGES = ("base", "sft", "rlf", "reward", "classifiers")
 ADAPTERS = ("sft", "rlf")
 CURE = "Restore the folder from a copy, or remove it and repeat the step that trained it."
 _REFERENCE = re.compile(rf"({'|'.join(STAGES)})(?:@(\d{{1,9}}))?")

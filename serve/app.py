@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
+from sawyer.current_reward import current_scorer
 from sawyer.errors import UsageError
 from sawyer.home import Home
 from sawyer.recipe import Recipe
@@ -119,7 +120,7 @@ def build_app(recipe: Recipe, home: Home) -> FastAPI:
 
     def reward() -> "TextScorer":
         with loading:
-            return load_scorer(recipe, registry)
+            return current_scorer(recipe, registry)
 
     engine = LocalEngine(policy, context=recipe.model.context)
     has_reward = registry.versions("reward") or (recipe.ppo and not any(part.trained for part in recipe.ppo.parts))
@@ -150,16 +151,3 @@ def load_policy(recipe: Recipe, registry: Registry) -> Loaded:
     versions: dict[Stage, str | None] = {"base": base.ref if base else None}
     versions |= {stage: version.ref for stage, version in adapters.items()}  # type: ignore[misc]
     return Loaded(policy, versions)
-
-
-def load_scorer(recipe: Recipe, registry: Registry) -> "TextScorer":
-    """What PPO was rewarded by: the recipe's parts, or its current reward model. Slow; imports torch."""
-    from sawyer.recipe import RewardPartSpec
-    from sawyer.scoring import display_scorer
-
-    trained, tuned = registry.current("reward"), registry.current("rlf")
-    return display_scorer(
-        recipe.ppo.parts if recipe.ppo else [RewardPartSpec(trained=True)],
-        trained=trained.path if trained else None,
-        statistics=tuned.info.get("statistics") if tuned else None,
-    )

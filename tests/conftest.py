@@ -146,17 +146,18 @@ def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random T5 (2 + 2 layers, width 32) with a unigram tokenizer of its own, as FLAN-T5 comes from the hub."""
+    return save_t5(tmp_path_factory.mktemp("t5"))
+
+
+def save_t5(folder: Path) -> Path:
     import torch
-    from tokenizers import SentencePieceUnigramTokenizer
     from transformers import T5Config, T5ForConditionalGeneration, T5Tokenizer
 
-    folder = tmp_path_factory.mktemp("t5")
-    unigram = SentencePieceUnigramTokenizer()
-    unigram.train_from_iterator(
-        TEXTS, vocab_size=200, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
-    )
-    ordered = sorted(unigram.get_vocab(), key=unigram.get_vocab().get)
-    tokenizer = T5Tokenizer(vocab=[(token, -float(place)) for place, token in enumerate(ordered)], extra_ids=0)
+    # Listed rather than trained: a trained unigram vocabulary is another one in every process.
+    words = sorted({"▁" + word for text in TEXTS for word in text.split()})
+    characters = sorted({*"▁".join(words)} - {*words})
+    listed = ["<pad>", "</s>", "<unk>", *words, *characters]
+    tokenizer = T5Tokenizer(vocab=[(token, -float(place)) for place, token in enumerate(listed)], extra_ids=0)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(5)
     config = T5Config(

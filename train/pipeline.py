@@ -11,27 +11,37 @@ from typing import Any
 
 from sawyer.errors import CheckpointError, UsageError
 from sawyer.home import Home
-from sawyer.recipe import Recipe
+from sawyer.recipe import METHODS, Recipe, plan_of
 from sawyer.registry import Registry
 from sawyer.runs import MANIFEST, Run, hash_file, write_json
 
-STEPS = ("base", "sft", "reward", "ppo")
-STAGE_OF = {"base": "base", "sft": "sft", "reward": "reward", "ppo": "rlf"}
-OUTPUT_OF = {"base": "model", "sft": "adapter", "reward": "model", "ppo": "adapter"}
+STEPS = ("base", "sft", "reward", "classifiers", "ppo")
+RLF = ("ppo", *METHODS)
+STAGE_OF = {step: step for step in STEPS if step != "ppo"} | dict.fromkeys(RLF, "rlf")
+OUTPUT_OF = dict.fromkeys(("base", "reward", "classifiers"), "model") | dict.fromkeys(("sft", *RLF), "adapter")
+TRAINABLE = (*STEPS, *METHODS)  # GRPO and RLOO train rlf in PPO's place, but are no steps of the pipeline
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What steps build on: the backbone (hub id or folder), the SFT adapter and the reward model."""
+    """What steps build on: the backbone (hub id or folder), the SFT adapter, the reward model, the classifiers."""
 
     backbone: str | Path | None = None
     sft: Path | None = None
     reward: Path | None = None
+    classifiers: Path | None = None
 
 
 def steps_of(recipe: Recipe) -> list[str]:
     """The steps for which the recipe has a section, in order."""
-    return [step for step in STEPS if getattr(recipe, step) is not None]
+    return [step for step in STEPS if section_of(recipe, step) is not None]
+
+
+def section_of(recipe: Recipe, step: str) -> Any:
+    """The recipe's section for a step, or None: a T5 from nothing takes base's place, and GRPO and RLOO need ppo's."""
+    if step in METHODS:
+        return recipe.ppo
+    return recipe.t5 if step == "base" and recipe.t5 is not None else getattr(recipe, step)
 
 
 def needs_trained(recipe: Recipe) -> bool:
@@ -42,11 +52,12 @@ def needs_trained(recipe: Recipe) -> bool:
 def current_parts(recipe: Recipe, home: Home) -> Parts:
     """The registry's current versions; the recipe's own backbone where none was trained."""
     registry = Registry.of(recipe, home)
-    found = {stage: registry.current(stage) for stage in ("base", "sft", "reward")}
+    found = {stage: registry.current(stage) for stage in ("base", "sft", "reward", "classifiers")}
     return Parts(
         backbone=recipe.model.backbone or (found["base"].path if found["base"] else None),
         sft=found["sft"].path if found["sft"] else None,
         reward=found["reward"].path if found["reward"] else None,
+        classifiers=found["classifiers"].path if found["classifiers"] else None,
     )
 
 
@@ -94,10 +105,18 @@ def run_pipeline(recipe: Recipe, home: Home, *, resume: bool = False) -> dict[st
 
 def _train(step: str, recipe: Recipe, run: Run, parts: Parts) -> Path:
     # Imported here: each step brings the libraries of its own, some of which take seconds.
+    if step == "base" and recipe.t5 is not None:
+        from train.t5 import train_t5
+
+        return train_t5(recipe, run)
     if step == "base":
         from train.base import train_base
 
         return train_base(recipe, run)
+    if step == "classifiers":
+        from train.classifiers import train_classifiers
+
+        return train_classifiers(recipe, run)
     assert parts.backbone is not None
     if step == "sft":
         from train.sft import train_sft
@@ -107,28 +126,43 @@ def _train(step: str, recipe: Recipe, run: Run, parts: Parts) -> Path:
         from train.reward_model import train_reward
 
         return train_reward(recipe, run, parts.backbone, parts.sft)
+    if step in METHODS:
+        from train.alternatives import train_alternative
+
+        return train_alternative(step, recipe, run, parts.backbone, parts.sft, parts.reward, parts.classifiers)
     from train.ppo import train_ppo
 
-    return train_ppo(recipe, run, parts.backbone, parts.sft, parts.reward)
+    return train_ppo(recipe, run, parts.backbone, parts.sft, parts.reward, parts.classifiers)
 
 
 def _check(step: str, recipe: Recipe, parts: Parts) -> None:
-    if step not in STEPS:
-        raise UsageError(f"There is no step {step!r}; there are: {', '.join(STEPS)}.")
-    if getattr(recipe, step) is None:
+    if step not in TRAINABLE:
+        raise UsageError(f"There is no step {step!r}; there are: {', '.join(TRAINABLE)}.")
+    if step in METHODS:
+        plan_of(step, recipe)
+    if section_of(recipe, step) is None:
         named = ", ".join(steps_of(recipe)) or "none"
         raise UsageError(
             f"The recipe {recipe.name} has no section {step!r}; it has: {named}. Add one or choose another."
         )
-    if step != "base" and parts.backbone is None:
+    if step not in ("base", "classifiers") and parts.backbone is None:
         raise UsageError(
             f"The recipe {recipe.name} has no backbone yet: run `sawyer train base {recipe.name}` first, "
             "or name one in model.backbone."
         )
-    if step == "ppo" and parts.sft is None and recipe.sft is not None:
-        raise UsageError(f"PPO starts from the SFT adapter: run `sawyer train sft {recipe.name}` first.")
-    if step == "ppo" and parts.reward is None and needs_trained(recipe):
-        raise UsageError(f"PPO needs a reward: run `sawyer train reward {recipe.name}` first, or set ppo.reward.")
+    if step in RLF:
+        _check_rlf(step.upper(), recipe, parts)
+
+
+def _check_rlf(method: str, recipe: Recipe, parts: Parts) -> None:
+    if parts.sft is None and recipe.sft is not None:
+        raise UsageError(f"{method} starts from the SFT adapter: run `sawyer train sft {recipe.name}` first.")
+    if parts.reward is None and needs_trained(recipe):
+        raise UsageError(f"{method} needs a reward: run `sawyer train reward {recipe.name}` first, or set ppo.reward.")
+    if parts.classifiers is None and recipe.ppo and any(part.own for part in recipe.ppo.asked):
+        raise UsageError(
+            f"{method} asks for the recipe's own classifiers: run `sawyer train classifiers {recipe.name}` first."
+        )
 
 
 def _keep_unfinished(folder: Path, resume: bool) -> None:
@@ -148,6 +182,8 @@ def _with_output(parts: Parts, step: str, output: Path, recipe: Recipe) -> Parts
         return replace(parts, sft=output)
     if step == "reward":
         return replace(parts, reward=output)
+    if step == "classifiers":
+        return replace(parts, classifiers=output)
     return parts
 
 
@@ -183,14 +219,16 @@ def _register(
 
     info: dict[str, Any] = {"recipe": recipe.name, "run": str((home.runs / recipe.name / step).relative_to(home.root))}
     backbone = output if step == "base" else parts.backbone
-    if step != "reward":  # a reward model reads text: it fits every backbone
+    if step not in ("reward", "classifiers"):  # they read text: they fit every backbone
         assert backbone is not None
         mark = fingerprint(backbone, load_config(backbone, recipe.model))
         info["fingerprint" if step == "base" else "backbone"] = mark
-    if step == "ppo":
+    if step in RLF:
         assert recipe.ppo is not None
+        info["method"] = step
         info["sft"] = parent("sft") if parts.sft is not None else None
         info["reward"] = parent("reward") if needs_trained(recipe) else None
+        info["classifiers"] = parent("classifiers") if any(part.own for part in recipe.ppo.asked) else None
         info["statistics"] = _read(output.parent / MANIFEST).get("reward")
     return registry.register(STAGE_OF[step], output, info=info).ref
 

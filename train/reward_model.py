@@ -4,7 +4,7 @@ Loss: -log σ(r_chosen − r_rejected − margin) (Bradley–Terry; the margin a
 3.2.2). Input: the tokenizer's text pair (prompt, reply), the prompt cut on its left where both are too long.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_
 from transformers.utils import logging as transformers_logging
 
 from sawyer.compute import autocast, compute_dtype, pick_device, set_threads
-from sawyer.data import load_pairs
+from sawyer.data import Pair, load_pairs
 from sawyer.errors import ModelError, TrainingError
 from sawyer.loading import explain_missing, explain_unreadable, refuse_pickle
 from sawyer.recipe import Recipe, RewardSpec
@@ -26,7 +26,7 @@ from train.callbacks import Reporter
 from train.reward_pairs import PairRow, PairRows, collate, encode_rows, prepare_rows
 from train.reward_report import report, score_in_batches, with_other_prompts
 from train.reward_samples import own_samples
-from train.reward_scratch import scratch_start
+from train.reward_scratch import scratch_start, source_texts
 from train.trainer import ExactTrainer, Rows, pad_right, training_arguments
 
 REPORT = "reward_report.json"
@@ -55,23 +55,31 @@ def train_reward(recipe: Recipe, run: Run, backbone: Path | str | None = None, s
     device = pick_device()
     dtype = compute_dtype(recipe.model, device)
     pairs = load_pairs(spec.sources, recipe.seed) + own_samples(recipe, run, backbone, sft)
-    start: Path | str = scratch_start(recipe, run, pairs) if spec.model is None else spec.model
+    start: Path | str = spec.model or scratch_start(recipe, run, spec, _texts(recipe, pairs),
+                                                    [len(pairs), spec.own_samples])  # fmt: skip
     set_seed(recipe.seed)
-    model, tokenizer = load_classifier(start, spec, revision=spec.revision if spec.model else None)
+    model, tokenizer = load_classifier(start, spec.max_length, revision=spec.revision if spec.model else None)
     rows = prepare_rows(pairs, tokenizer, spec)
     model.to(device)
     trainer = _trainer(recipe, run, model, tokenizer, rows, device, dtype)
     trainer.fit()
     if spec.model is None:
-        _round_to_bfloat16(model)
+        round_to_bfloat16(model)
     figures = evaluate(model, tokenizer, rows, spec, recipe.seed, device)
     with run.output("model") as folder:
-        _save(model, tokenizer, folder, small=spec.model is None)
+        save_classifier(model, tokenizer, folder, small=spec.model is None)
         write_json(folder / REPORT, {"pairs": _counts(rows), "margin": spec.margin, "held_out": figures})
     overall = figures["overall"]["accuracy"]
     told = {} if overall is None else {"held_out_accuracy": overall}
     run.finish(run.folder / "model", steps=trainer.state.global_step, pairs=_counts(rows), **told)
     return run.folder / "model"
+
+
+def _texts(recipe: Recipe, pairs: Sequence[Pair]) -> Iterator[str]:
+    assert recipe.reward is not None
+    for pair in pairs:
+        yield from (reward_text(pair.prompt), pair.chosen, pair.rejected)
+    yield from source_texts(recipe.reward.text_sources, recipe.seed)
 
 
 class RewardTrainer(ExactTrainer):
@@ -94,11 +102,20 @@ def pairwise_loss(chosen: torch.Tensor, rejected: torch.Tensor, margin: torch.Te
     return -logsigmoid(chosen - rejected - margin).mean()
 
 
-def load_classifier(start: Path | str, spec: RewardSpec, *, revision: str | None = None) -> tuple[Any, Any]:
-    """Load an encoder or classifier with one output, in float32, and its tokenizer. Safetensors only.
+def load_classifier(
+    start: Path | str,
+    max_length: int,
+    *,
+    revision: str | None = None,
+    labels: Sequence[str] = ("reward",),
+    section: str = "reward",
+) -> tuple[Any, Any]:
+    """Load an encoder or classifier with an output for each of ``labels``, in float32, and its tokenizer.
+
+    Safetensors only. ``section`` is the recipe's, for errors.
 
     Raises:
-        ModelError: it is absent, gated, of another kind, or too short for ``reward.max_length``.
+        ModelError: it is absent, gated, of another kind, or too short for ``max_length`` tokens.
     """
     if Path(start).is_dir():
         refuse_pickle(Path(start))
@@ -110,14 +127,14 @@ def load_classifier(start: Path | str, spec: RewardSpec, *, revision: str | None
         model = AutoModelForSequenceClassification.from_pretrained(
             start,
             revision=revision,
-            num_labels=1,
+            num_labels=len(labels),
             dtype=torch.float32,
             use_safetensors=True,
             # A classifier of other labels lends its encoder and gets a new head.
             ignore_mismatched_sizes=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(explain_missing("reward model", start, "reward.model", error)) from error
+        raise ModelError(explain_missing("reward model", start, f"{section}.model", error)) from error
     except Exception as error:  # safetensors does not export its exception type
         if type(error).__name__ != "SafetensorError":
             raise
@@ -127,16 +144,17 @@ def load_classifier(start: Path | str, spec: RewardSpec, *, revision: str | None
     if tokenizer.pad_token_id is None or not tokenizer.is_fast:
         raise ModelError(
             f"The tokenizer of the reward model {start} has no padding token, or is not a fast one. Name another "
-            "encoder in reward.model, such as roberta-base."
+            f"encoder in {section}.model, such as roberta-base."
         )
     limit = longest_input(model.config, tokenizer)
-    if spec.max_length > limit:
+    if max_length > limit:
         raise ModelError(
-            f"The reward model {start} reads at most {limit} tokens, but reward.max_length is {spec.max_length}: "
+            f"The reward model {start} reads at most {limit} tokens, but {section}.max_length is {max_length}: "
             "lower it."
         )
-    tokenizer.model_max_length = spec.max_length
-    model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
+    tokenizer.model_max_length = max_length
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: index for index, label in enumerate(labels)}
     return model, tokenizer
 
 
@@ -242,14 +260,14 @@ def _counts(rows: PairRows) -> dict[str, Any]:
     return {"train": len(rows.train), "held_out": len(rows.held_out), "by_source": by_source}
 
 
-def _round_to_bfloat16(model: Any) -> None:
+def round_to_bfloat16(model: Any) -> None:
     """Round the weights to what the small file will hold, before they are judged."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.to(torch.bfloat16))
 
 
-def _save(model: Any, tokenizer: Any, folder: Path, *, small: bool) -> None:
+def save_classifier(model: Any, tokenizer: Any, folder: Path, *, small: bool) -> None:
     """Save model and tokenizer; ``small``: as bfloat16 safetensors whose config says float32 (as the nano base)."""
     state = {name: value.cpu().to(torch.bfloat16) if small else value for name, value in model.state_dict().items()}
     model.config.dtype = torch.float32

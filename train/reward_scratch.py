@@ -1,7 +1,9 @@
-"""A small RoBERTa from nothing: its own byte-level BPE tokenizer and, if asked, masked-language-model pretraining."""
+"""A small RoBERTa from nothing: its own byte-level BPE tokenizer and, if asked, masked-language-model pretraining.
+
+Reward models and classifiers both begin with it.
+"""
 
 import hashlib
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -13,10 +15,10 @@ from torch.nn.functional import cross_entropy
 from transformers import RobertaConfig, RobertaForMaskedLM, RobertaTokenizerFast, set_seed
 
 from sawyer.compute import compute_dtype, pick_device
-from sawyer.data import Pair, load_texts
+from sawyer.data import load_texts
 from sawyer.errors import TrainingError
-from sawyer.recipe import Recipe
-from sawyer.recipe.spec import RobertaSpec
+from sawyer.recipe import ClassifierSpec, DataSource, Recipe, RewardSpec
+from sawyer.recipe.classifiers import RobertaSpec
 from sawyer.runs import Run
 from sawyer.scoring import reward_text
 from train.callbacks import Reporter
@@ -32,28 +34,34 @@ BATCH = 64
 PRETRAIN_LR = 1e-3
 
 
-def scratch_start(recipe: Recipe, run: Run, pairs: Sequence[Pair]) -> Path:
-    """Return the folder of a fresh encoder and tokenizer for ``reward.scratch``, made once per run folder.
+def scratch_start(
+    recipe: Recipe, run: Run, spec: RewardSpec | ClassifierSpec, texts: Iterable[str], made_from: Any
+) -> Path:
+    """Return the folder of a fresh encoder and tokenizer for ``spec.scratch``, made once per run folder.
 
-    The folder's name carries what it was made from, so that another recipe never meets it.
+    Args:
+        texts: what the tokenizer is trained on, and the encoder where ``spec.text_steps`` ask for it; read only when
+            the folder is not there yet.
+        made_from: whatever else decides what ``texts`` are (JSON); the folder's name carries it and the shape, so
+            that another recipe never meets it.
 
     Raises:
-        DataError: a source of reward.text_sources is missing or empty.
+        DataError: a source of text is missing or empty.
         TrainingError: pretraining is asked for and there is too little text.
     """
-    assert recipe.reward is not None and recipe.reward.scratch is not None
-    spec = recipe.reward
-    keys = {"scratch", "sources", "text_sources", "text_steps", "max_length", "own_samples"}
-    told = json.dumps([recipe.seed, spec.model_dump(mode="json", include=keys), len(pairs)])
+    assert spec.scratch is not None
+    keys = {"scratch", "sources", "text_sources", "text_steps", "max_length"}
+    told = json.dumps([recipe.seed, spec.model_dump(mode="json", include=keys), made_from])
     name = f"start-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
     if (run.folder / name).exists():
         return run.folder / name
-    texts = list(itertools.chain(_pair_texts(pairs), _source_texts(recipe)))
+    texts = list(texts)
     tokenizer = train_tokenizer(texts, spec.scratch.vocab_size, spec.max_length)
     set_seed(recipe.seed)
-    model = RobertaForMaskedLM(encoder_config(spec.scratch, tokenizer, spec.max_length))
+    model = RobertaForMaskedLM(encoder_config(spec.scratch, tokenizer, spec.max_length, run.step))
     if spec.text_steps:
-        _pretrain(recipe, run, model, chunks(texts, tokenizer, min(SEQUENCE, spec.max_length), recipe.seed))
+        length = min(SEQUENCE, spec.max_length)
+        _pretrain(recipe, run, spec, model, chunks(texts, tokenizer, length, recipe.seed))
     with run.output(name) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -83,8 +91,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> R
     )
 
 
-def encoder_config(spec: RobertaSpec, tokenizer: RobertaTokenizerFast, max_length: int) -> RobertaConfig:
-    """The config of the recipe's shape for texts of at most ``max_length`` tokens.
+def encoder_config(
+    spec: RobertaSpec, tokenizer: RobertaTokenizerFast, max_length: int, section: str = "reward"
+) -> RobertaConfig:
+    """The config of the recipe's shape (``section.scratch``) for texts of at most ``max_length`` tokens.
 
     Attention dropout is off: on a CPU drawing its masks took a quarter of a step (measured), and hidden dropout
     regularises enough.
@@ -94,7 +104,8 @@ def encoder_config(spec: RobertaSpec, tokenizer: RobertaTokenizerFast, max_lengt
     """
     if spec.hidden_size % spec.heads:
         raise TrainingError(
-            f"reward.scratch.hidden_size {spec.hidden_size} must be a multiple of reward.scratch.heads {spec.heads}."
+            f"{section}.scratch.hidden_size {spec.hidden_size} must be a multiple of {section}.scratch.heads "
+            f"{spec.heads}."
         )
     return RobertaConfig(
         vocab_size=len(tokenizer),
@@ -164,18 +175,19 @@ class MaskedTrainer(ExactTrainer):
         return cross_entropy(logits.float(), inputs["labels"][wanted], reduction="sum") / wanted.sum().clamp(min=1)
 
 
-def _pretrain(recipe: Recipe, run: Run, model: RobertaForMaskedLM, rows: list[list[int]]) -> None:
+def _pretrain(
+    recipe: Recipe, run: Run, spec: RewardSpec | ClassifierSpec, model: RobertaForMaskedLM, rows: list[list[int]]
+) -> None:
     """Train in a run folder of its own inside ``run``, with checkpoints of its own."""
-    assert recipe.reward is not None
     if not rows:
         raise TrainingError(
-            f"reward.text_steps is {recipe.reward.text_steps}, but reward.sources and reward.text_sources hold less "
+            f"{run.step}.text_steps is {spec.text_steps}, but {run.step}.sources and {run.step}.text_sources hold less "
             f"than one sequence of {SEQUENCE} tokens. Add text_sources, or set text_steps to 0."
         )
     device = pick_device()
     dtype = compute_dtype(recipe.model, device)
-    inner = Run(run.folder / "pretrain", step="reward", recipe=recipe, resume=run.resume)
-    total = recipe.reward.text_steps * BATCH
+    inner = Run(run.folder / "pretrain", step=run.step, recipe=recipe, resume=run.resume)
+    total = spec.text_steps * BATCH
     with inner:
         trainer = MaskedTrainer(
             run=inner,
@@ -184,36 +196,29 @@ def _pretrain(recipe: Recipe, run: Run, model: RobertaForMaskedLM, rows: list[li
             model=model,
             args=training_arguments(
                 inner,
-                recipe.reward,
+                spec,
                 device=device,
                 dtype=dtype,
                 micro_batch=BATCH,
                 per_device_train_batch_size=BATCH,
                 gradient_accumulation_steps=1,
                 num_train_epochs=1,
-                learning_rate=max(recipe.reward.lr, PRETRAIN_LR),
+                learning_rate=max(spec.lr, PRETRAIN_LR),
                 warmup_steps=0.06,
             ),
             # One epoch over a plan of text_steps batches, going round the text as often as it takes.
             train_dataset=Rows([(place, rows[place % len(rows)]) for place in range(total)]),
             data_collator=partial(mask_tokens, vocab_size=model.config.vocab_size, seed=recipe.seed),
         )
-        trainer.add_callback(Reporter(inner, tokens=lambda: trainer.tokens, title="reward: masked text"))
+        trainer.add_callback(Reporter(inner, tokens=lambda: trainer.tokens, title=f"{run.step}: masked text"))
         trainer.fit()
     model.to("cpu")
 
 
-def _pair_texts(pairs: Sequence[Pair]) -> Iterator[str]:
-    for pair in pairs:
-        yield reward_text(pair.prompt)
-        yield pair.chosen
-        yield pair.rejected
-
-
-def _source_texts(recipe: Recipe) -> Iterator[str]:
-    assert recipe.reward is not None
-    for source in recipe.reward.text_sources:
-        for document in load_texts(source, recipe.seed):
+def source_texts(sources: Sequence[DataSource], seed: int) -> Iterator[str]:
+    """The documents of ``text_sources``, conversations as text."""
+    for source in sources:
+        for document in load_texts(source, seed):
             yield document.text or reward_text(document.messages)
 
 

@@ -17,12 +17,12 @@ from sawyer.recipe import DataSource, Recipe, load_recipe
 from sawyer.registry import Registry
 from sawyer.runs import seal
 from train.base_data import source_key
-from train.pipeline import STAGE_OF
 
 LIMIT_MB = 80
 KEEP = {"manifest.json", "README.md"}
 
 # Licence of each data set by the last part of its name; the sources are described in docs/data.md.
+SHIPPED = {"base": "base", "sft": "sft", "reward": "reward", "ppo": "rlf"}  # step -> the stage it makes
 LICENCES = {
     "classic-books": "public domain in the United States",
     "openstax-text": "CC BY 4.0 (OpenStax, Rice University)",
@@ -47,7 +47,7 @@ def ship(recipe: Recipe, home: Home, out: Path) -> None:
         UsageError: a stage has no trained version, or everything together is larger than 80 MB.
     """
     registry = Registry.of(recipe, home)
-    current = {stage: registry.current(stage) for stage in STAGE_OF.values()}
+    current = {stage: registry.current(stage) for stage in SHIPPED.values()}
     missing = [stage for stage, version in current.items() if version is None or version.number == 0]
     if missing:
         raise UsageError(
@@ -120,7 +120,7 @@ def _name_base(folder: Path, out: Path) -> None:
 
 def _stages(recipe: Recipe, runs: Path) -> str:
     rows = ["| stage | made by | steps | seconds | notes |", "|---|---|---|---|---|"]
-    for step, stage in STAGE_OF.items():
+    for step, stage in SHIPPED.items():
         manifest = _json(runs / step / "manifest.json")
         known = ("step", "recipe", "sawyer", "seconds", "files", "steps")
         notes = "; ".join(f"{key} {_short(value)}" for key, value in manifest.items() if key not in known)

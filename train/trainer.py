@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from sawyer.compute import autocast
 from sawyer.errors import CheckpointError, RecipeError, TrainingError
-from sawyer.recipe import RewardSpec, SftSpec
+from sawyer.recipe import ClassifierSpec, RewardSpec, SftSpec, T5Spec
 from sawyer.runs import Run
 
 WEIGHTS = "trainable.safetensors"
@@ -63,7 +63,44 @@ class LengthBuckets(Sampler[int]):
             yield from batch
 
 
-class ExactTrainer(Trainer):
+class SealedCheckpoints:
+    """A Trainer's checkpoints by way of ``Run``, which seals them: mixed in before the Trainer's own class.
+
+    They hold the trainable weights alone; ``train(resume_from_checkpoint=folder)`` goes on from one.
+    """
+
+    run: Run
+
+    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
+        self.run.save_checkpoint(self.state.global_step, self._write_checkpoint)
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        """Trainable weights as safetensors, and the Trainer's own optimiser, schedule and generator states."""
+        weights = {name: p.detach().cpu().contiguous() for name, p in self._trainable().items()}
+        save_file(weights, folder / WEIGHTS)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+        self.state.stateful_callbacks["TrainerControl"] = self.control.state()
+        self.state.save_to_json(str(folder / STATE))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
+        own = self._trainable()
+        if {n: p.shape for n, p in own.items()} != {n: p.shape for n, p in saved.items()}:
+            raise CheckpointError(
+                f"The checkpoint {resume_from_checkpoint} belongs to a model of another shape. Resume with the recipe "
+                "the run began with, or start anew without --resume."
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(saved[name])
+
+    def _trainable(self) -> dict[str, torch.nn.Parameter]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+
+class ExactTrainer(SealedCheckpoints, Trainer):
     """A Trainer over rows in memory. Subclasses give ``compute_loss``.
 
     Args:
@@ -116,34 +153,6 @@ class ExactTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
         return LengthBuckets(self.lengths, self.args.per_device_train_batch_size, self.args.seed)
 
-    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
-        self.run.save_checkpoint(self.state.global_step, self._write_checkpoint)
-
-    def _write_checkpoint(self, folder: Path) -> None:
-        """Trainable weights as safetensors, and the Trainer's own optimiser, schedule and generator states."""
-        weights = {name: p.detach().cpu().contiguous() for name, p in self._trainable().items()}
-        save_file(weights, folder / WEIGHTS)
-        self._save_optimizer_and_scheduler(str(folder))
-        self._save_scaler(str(folder))
-        self._save_rng_state(str(folder))
-        self.state.stateful_callbacks["TrainerControl"] = self.control.state()
-        self.state.save_to_json(str(folder / STATE))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        saved = load_file(Path(resume_from_checkpoint) / WEIGHTS)
-        own = self._trainable()
-        if {n: p.shape for n, p in own.items()} != {n: p.shape for n, p in saved.items()}:
-            raise CheckpointError(
-                f"The checkpoint {resume_from_checkpoint} belongs to a model of another shape. Resume with the recipe "
-                "the run began with, or start anew without --resume."
-            )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(saved[name])
-
-    def _trainable(self) -> dict[str, torch.nn.Parameter]:
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-
 
 class Rows(torch.utils.data.Dataset[Any]):
     """Rows in memory, as a dataset."""
@@ -160,7 +169,7 @@ class Rows(torch.utils.data.Dataset[Any]):
 
 def training_arguments(
     run: Run,
-    spec: SftSpec | RewardSpec,
+    spec: SftSpec | RewardSpec | ClassifierSpec | T5Spec,
     *,
     device: torch.device,
     dtype: torch.dtype,

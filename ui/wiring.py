@@ -16,6 +16,9 @@ Updates = dict[Any, Any]
 SETTINGS = ("max_tokens", "temperature", "top_p", "seed", "system")
 # Gradio's own progress veil would hide the answers while they stream; nothing here is public API.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# Whatever answers in one piece does so in one request. On Gradio's queue it could get lost: an event that joins while
+# the stream of the one before is being closed is never heard of again, and its button stays dead.
+AT_ONCE = QUIET | {"queue": False}
 
 
 class Wiring:
@@ -30,18 +33,18 @@ class Wiring:
         w = self._widgets
         state = {name: w[name] for name in ("chat", "connection")}
         everything = list(w.values())
-        gr.on([page.load, w["retry"].tick], self.connect, inputs_kwargs=state, outputs=everything, **QUIET)
+        gr.on([page.load, w["retry"].tick], self.connect, inputs_kwargs=state, outputs=everything, **AT_ONCE)
         settings = {name: w[name] for name in SETTINGS}
         self._ask_on([w["ask"].click, w["box"].submit], w["box"], state | settings)
         for slot in range(EXAMPLE_SLOTS):
             example = w[f"example_{slot}"]
             self._ask_on([example.click], example, state | settings)
-        w["stop"].click(self.stop, inputs_kwargs={"chat": w["chat"]}, outputs=[], queue=False, **QUIET)
+        w["stop"].click(self.stop, inputs_kwargs={"chat": w["chat"]}, outputs=[], **AT_ONCE)
         for slot in range(SLOTS):
-            w[f"pick_{slot}"].click(self._pick(slot), inputs_kwargs=state, outputs=everything, **QUIET)
+            w[f"pick_{slot}"].click(self._pick(slot), inputs_kwargs=state, outputs=everything, **AT_ONCE)
         for verdict in ("tie", "bad"):
-            w[verdict].click(self._verdict(verdict), inputs_kwargs=state, outputs=everything, **QUIET)
-        w["new_chat"].click(self.new_chat, inputs_kwargs=state, outputs=everything, **QUIET)
+            w[verdict].click(self._verdict(verdict), inputs_kwargs=state, outputs=everything, **AT_ONCE)
+        w["new_chat"].click(self.new_chat, inputs_kwargs=state, outputs=everything, **AT_ONCE)
 
     async def connect(self, chat: Chat, connection: Connection) -> Updates:
         after = await self._handlers.connect(connection)
@@ -85,7 +88,7 @@ class Wiring:
             outputs=list(w.values()),
             **QUIET,
         )
-        asked.then(self.restore, inputs_kwargs={"chat": w["chat"], "box": w["box"]}, outputs=w["box"], **QUIET)
+        asked.then(self.restore, inputs_kwargs={"chat": w["chat"], "box": w["box"]}, outputs=w["box"], **AT_ONCE)
 
     def _pick(self, slot: int) -> Callable[..., Awaitable[Updates]]:
         async def pick(request: gr.Request, *, chat: Chat, connection: Connection) -> Updates:

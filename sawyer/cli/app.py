@@ -85,7 +85,7 @@ def chat(recipe: Annotated[str, typer.Argument(metavar="[RECIPE]")] = "nano", ho
 
 @app.command()
 def train(
-    step: Annotated[str, typer.Argument(metavar="STEP", help="base, sft, reward or ppo.")],
+    step: Annotated[str, typer.Argument(metavar="STEP", help="base, sft, reward, ppo, grpo or rloo.")],
     recipe: RecipeArgument,
     overrides: SetOption = None,
     resume: ResumeOption = False,

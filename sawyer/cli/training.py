@@ -15,10 +15,10 @@ from sawyer.recipe import Recipe, load_recipe
 
 def run_train(step: str, recipe_name: str, overrides: list[str], resume: bool, home_path: Path | None) -> None:
     """Train one step of a recipe and promote its result."""
-    from train.pipeline import STEPS, train_one
+    from train.pipeline import TRAINABLE, train_one
 
-    if step not in STEPS:
-        raise UsageError(f"There is no step {step!r}; there are: {', '.join(STEPS)}.")
+    if step not in TRAINABLE:
+        raise UsageError(f"There is no step {step!r}; there are: {', '.join(TRAINABLE)}.")
     recipe, home = load_recipe(recipe_name, overrides), Home.find(home_path).ensure()
     with _alone(recipe, home):
         reference = train_one(step, recipe, home, resume=resume)

@@ -6,7 +6,7 @@ nor with sameness.
 
 from collections.abc import Sequence
 
-from sawyer.evaluation.report import Criterion, PairFigures
+from sawyer.evaluation.report import Criterion, PairFigures, PartFigures
 
 P_LIMIT = 0.01
 KL_LIMIT = 15.0  # nats a response
@@ -20,9 +20,13 @@ def deciding_pair(pairs: Sequence[PairFigures], stages: Sequence[str]) -> PairFi
     return max(measured, key=lambda pair: stages.index(pair.after), default=None)
 
 
-def judge(pair: PairFigures) -> list[Criterion]:
-    """The four conditions of ``pair.after`` against ``pair.before``. What could not be measured is not met."""
-    return [_gain(pair), _kl(pair), _length(pair), _variety(pair)]
+def judge(pair: PairFigures, parts: Sequence[PartFigures] = ()) -> list[Criterion]:
+    """The four conditions of ``pair.after`` against ``pair.before``, and one for each guard among ``parts``.
+
+    What could not be measured is not met.
+    """
+    guards = [part for part in parts if part.role == "guard"]
+    return [_gain(pair), _kl(pair), _length(pair), _variety(pair), *(_guard(pair, part) for part in guards)]
 
 
 def _gain(pair: PairFigures) -> Criterion:
@@ -73,4 +77,18 @@ def _variety(pair: PairFigures) -> Criterion:
         low=DISTINCT_RATIO,
         met=ratio is not None and ratio >= DISTINCT_RATIO,
         explanation=f"Distinct-2 of {pair.after} at least {DISTINCT_RATIO:g} of that of {pair.before}.",
+    )
+
+
+def _guard(pair: PairFigures, part: PartFigures) -> Criterion:
+    found = next(c.difference for c in part.comparisons if (c.before, c.after) == (pair.before, pair.after))
+    return Criterion(
+        name=f"{part.name}, upper end",
+        measured=found.high,
+        low=0.0,
+        met=found.high >= 0,
+        explanation=(
+            f"{part.name} of {pair.after} not below that of {pair.before}: the paired difference is "
+            f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], and its 95 % interval must reach 0."
+        ),
     )

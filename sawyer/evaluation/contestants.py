@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sawyer.current_reward import current_guard, current_scorer, parts_of
 from sawyer.errors import UsageError
 from sawyer.home import Home
 from sawyer.models import Policy
-from sawyer.recipe import Recipe, RewardPartSpec
+from sawyer.recipe import Recipe
 from sawyer.registry import Registry
-from sawyer.scoring import TextScorer, TotalScorer, display_scorer
+from sawyer.scoring import TextScorer, TotalScorer
 from sawyer.stage_version import Version, parse_reference
 
 ORDER = ("base", "sft", "rlf")
@@ -18,7 +19,7 @@ TRAINED_BY = {"base": "base", "sft": "sft", "rlf": "ppo"}
 
 @dataclass(frozen=True)
 class Models:
-    """What an evaluation asks: a policy whose stages include those asked, and a scorer.
+    """What an evaluation asks: a policy whose stages include those asked, a scorer, and a guard where there is one.
 
     ``versions`` says for each stage what answers under its name; a stage that is missing there is its own name.
     """
@@ -27,6 +28,7 @@ class Models:
     scorer: TextScorer
     reward_name: str
     versions: dict[str, str] = field(default_factory=dict)
+    guard: TextScorer | None = None
 
 
 def kind_of(stage: str) -> str:
@@ -74,7 +76,8 @@ def load_models(recipe: Recipe, home: Home, stages: Sequence[str] | None) -> tup
     names = {stage: version.ref for stage, version in versions.items()}
     names |= {stage: backbone_name for stage in stages if kind_of(stage) == "base"}
     scorer, reward_name = _scorer(registry, recipe, policy)
-    return Models(policy, scorer, reward_name, names), tuple(stages)
+    guard = current_guard(recipe, registry, policy.device)
+    return Models(policy, scorer, reward_name, names, guard), tuple(stages)
 
 
 def _version(registry: Registry, recipe: Recipe, stage: str) -> Version:
@@ -107,19 +110,13 @@ def _backbone(registry: Registry, recipe: Recipe, stages: Sequence[str]) -> tupl
 
 def _scorer(registry: Registry, recipe: Recipe, policy: Policy) -> tuple[TextScorer, str]:
     """What PPO is rewarded by, and its name: ``ppo.reward``, else the registry's reward model."""
-    parts = recipe.ppo.parts if recipe.ppo else [RewardPartSpec(trained=True)]
-    version, tuned = registry.current("reward"), registry.current("rlf")
+    parts, version = parts_of(recipe), registry.current("reward")
     if version is None and any(part.trained for part in parts):
         raise UsageError(
             f"The recipe {recipe.name} has no reward model to score replies with: run "
             f"`sawyer train reward {recipe.name}` first, or name a classifier in ppo.reward."
         )
-    scorer = display_scorer(
-        parts,
-        trained=version.path if version else None,
-        statistics=tuned.info.get("statistics") if tuned else None,
-        device=policy.device,
-    )
+    scorer = current_scorer(recipe, registry, policy.device)
     if isinstance(scorer, TotalScorer):
         return scorer, scorer.reward.formula
     return scorer, version.ref if version is not None and parts[0].trained else parts[0].classifier or parts[0].title

@@ -33,15 +33,17 @@ from sawyer.evaluation.figures import (
     stage_figures,
 )
 from sawyer.evaluation.page import render_page
+from sawyer.evaluation.parts import part_figures
 from sawyer.evaluation.plots import both_dresses
 from sawyer.evaluation.prompts import Chosen, choose_prompts
 from sawyer.evaluation.replies import Question, ReplyCache, ask
-from sawyer.evaluation.report import KlFigures, PairFigures, Report, Sampling
+from sawyer.evaluation.report import KlFigures, PairFigures, PartFigures, Report, Sampling
 from sawyer.generation import Generation
 from sawyer.home import Home
 from sawyer.progress import Tick, progress
 from sawyer.recipe import Recipe
 from sawyer.runs import MANIFEST, Run, write_json
+from sawyer.scoring import TotalScorer
 
 STEP = "evaluate"
 
@@ -82,7 +84,8 @@ def evaluate(
         examiner = Examiner(recipe, models, chosen, ReplyCache(kept / "replies.jsonl"))
         answers = examiner.answers(names)
         pairs = examiner.pairs(answers)
-        report = _report(recipe, models, chosen, answers, pairs, time.monotonic() - started)
+        parts = part_figures(answers, pairs, models.scorer, examiner.guard_name, recipe.seed)
+        report = _report(recipe, models, chosen, answers, pairs, parts, time.monotonic() - started)
         _write(run, report, chosen, answers)
     return report
 
@@ -141,8 +144,8 @@ class Examiner:
         answers = []
         with progress("rewards", len(stages)) as tick:
             for stage, replies in zip(stages, made, strict=True):
-                rewards = self._score(replies)
-                answers.append(Answers(stage, self.models.versions.get(stage, stage), replies, rewards))
+                rewards, parts = self._score(replies)
+                answers.append(Answers(stage, self.models.versions.get(stage, stage), replies, rewards, parts))
                 tick(len(answers), stage=stage)
         return answers
 
@@ -183,15 +186,29 @@ class Examiner:
         chat = self.models.policy.chat
         return [chat.encode_prompt(prompt.messages, adapter_of(stage)) for prompt in self.chosen.prompts]
 
-    def _score(self, replies: Sequence[Generation]) -> np.ndarray:
-        prompts = [prompt.messages for prompt in self.chosen.prompts]
-        rewards = np.asarray(self.models.scorer.score(prompts, [reply.text for reply in replies]), dtype=np.float32)
+    def _score(self, replies: Sequence[Generation]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Rewards float32 [n], and the scores of several parts and of the guard by name."""
+        prompts, texts = [prompt.asked for prompt in self.chosen.prompts], [reply.text for reply in replies]
+        scorer, parts = self.models.scorer, {}
+        if isinstance(scorer, TotalScorer):
+            scores = scorer.reward.score(prompts, texts)
+            rewards, parts = scores.total, dict(scores.raw)
+        else:
+            rewards = np.asarray(scorer.score(prompts, texts), dtype=np.float32)
+        if self.guard_name is not None and self.models.guard is not None:
+            parts[self.guard_name] = np.asarray(self.models.guard.score(prompts, texts), dtype=np.float32)
         if rewards.shape != (len(replies),) or not np.isfinite(rewards).all():
             raise ModelError(
                 f"The reward model {self.models.reward_name} gave {np.isfinite(rewards).sum()} usable scores for "
                 f"{len(replies)} replies. Train it again, or name another one in ppo.reward."
             )
-        return rewards
+        return rewards, parts
+
+    @property
+    def guard_name(self) -> str | None:
+        """What the guard's scores are called, or None without one."""
+        guard = self.recipe.ppo.guard if self.recipe.ppo else None
+        return None if guard is None or self.models.guard is None else f"guard {guard.title}"
 
 
 def _shift(tick: Tick, seen: int, stage: str, done: int) -> None:
@@ -205,11 +222,12 @@ def _report(
     chosen: Chosen,
     answers: Sequence[Answers],
     pairs: list[PairFigures],
+    parts: list[PartFigures],
     seconds: float,
 ) -> Report:
     spec, stages = recipe.evaluate, [answer.stage for answer in answers]
     deciding = deciding_pair(pairs, stages)
-    acceptance = judge(deciding) if deciding else []
+    acceptance = judge(deciding, parts) if deciding else []
     messages = [prompt.messages for prompt in chosen.prompts]
     return Report(
         recipe=recipe.name,
@@ -224,6 +242,7 @@ def _report(
         prompts=chosen.describe(),
         stages=[stage_figures(answer, recipe.seed) for answer in answers],
         pairs=pairs,
+        parts=parts,
         acceptance=acceptance,
         accepted=all(criterion.met for criterion in acceptance) if acceptance else None,
         samples=sample_rows(messages, answers, spec.samples, recipe.seed),

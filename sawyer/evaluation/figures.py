@@ -1,7 +1,7 @@
 """From replies and scores to the parts of a report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -17,12 +17,17 @@ from sawyer.generation import Generation
 
 @dataclass(frozen=True)
 class Answers:
-    """One stage's replies to all prompts and their rewards, float32 ``[n]``."""
+    """One stage's replies to all prompts and their rewards, float32 ``[n]``.
+
+    ``parts`` holds the scores of each part of the reward and of the guard in their own units, likewise; NaN where a
+    part was not asked, the reply being empty.
+    """
 
     stage: str
     version: str
     replies: list[Generation]
     rewards: np.ndarray
+    parts: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def texts(self) -> list[str]:

@@ -1,6 +1,6 @@
 """The report's figures as Markdown tables, for model cards and pages: nothing in them is typed by hand."""
 
-from sawyer.evaluation.report import Interval, PairFigures, Report, StageFigures
+from sawyer.evaluation.report import Interval, PairFigures, PartFigures, Report, StageFigures
 
 
 def markdown_tables(report: Report, samples: int = 4) -> str:
@@ -17,6 +17,8 @@ def markdown_tables(report: Report, samples: int = 4) -> str:
         f"{report.sampling.seed}; rewards by `{report.reward_model}`, the reward model that PPO optimised."
     )
     parts = [head, _stages(report.stages), _pairs(report.pairs)]
+    if report.parts:
+        parts.append(_parts(report.parts))
     if report.acceptance:
         parts.append(_acceptance(report))
     drawn = [sample for sample in report.samples if sample.kind == "random"][:samples]
@@ -54,6 +56,19 @@ def _pairs(pairs: list[PairFigures]) -> str:
         )
         for p in pairs
     ]
+    return "\n".join(rows)
+
+
+def _parts(parts: list[PartFigures]) -> str:
+    stages = list(parts[0].means)
+    rows = [f"| part | {' | '.join(stages)} | comparison | difference [95 %] | paired t p |"]
+    rows.append("|---" * (len(stages) + 4) + "|")
+    for part in parts:
+        named = part.name if part.weight is None else f"{part.weight:g} · {part.name}"
+        means = [_interval(part.means[stage]) for stage in stages]
+        for index, c in enumerate(part.comparisons):
+            cells = [named, *means] if index == 0 else [""] * (len(stages) + 1)
+            rows.append(f"| {' | '.join([*cells, f'{c.before} → {c.after}', _interval(c.difference), _p(c.t_p)])} |")
     return "\n".join(rows)
 
 

@@ -72,13 +72,15 @@ def held_out_prompts(recipe: Recipe) -> list[Prompt]:
 
 def held_out_share(recipe: Recipe) -> float:
     """The share of conversations that no section of the recipe learns from."""
-    return min([part.held_out for part in (recipe.sft, recipe.reward, recipe.ppo) if part is not None], default=0.0)
+    sections = (recipe.t5, recipe.sft, recipe.reward, recipe.ppo)
+    return min([part.held_out for part in sections if part is not None], default=0.0)
 
 
 def training_sources(recipe: Recipe) -> set[str]:
     """Names of all data sources that a section of the recipe learns from."""
     listed = [
         *(recipe.base.sources if recipe.base else []),
+        *([*recipe.t5.sources, *recipe.t5.tasks] if recipe.t5 else []),
         *(recipe.sft.sources if recipe.sft else []),
         *([*recipe.reward.sources, *recipe.reward.text_sources] if recipe.reward else []),
         *(recipe.ppo.prompts if recipe.ppo else []),

@@ -76,6 +76,27 @@ class PairFigures(Part):
     note: str | None = Field(description="why there is no test, when there is none")
 
 
+class PartComparison(Part):
+    """One part of the reward on the same prompts under two stages; the difference is after − before."""
+
+    before: str
+    after: str
+    n: int = Field(description="prompts that both stages answered with some text")
+    difference: Interval = Field(description="mean paired difference in the part's units, 95 % t interval")
+    t_p: float | None = Field(description="paired t-test, two-sided")
+    wilcoxon_p: float | None = Field(description="Wilcoxon signed-rank test, two-sided")
+
+
+class PartFigures(Part):
+    """One part of the reward, or the guard, by itself."""
+
+    name: str
+    role: Literal["reward", "guard"] = Field(description="guard: not optimised, must not fall")
+    weight: float | None = Field(description="in the reward's sum; null for a guard")
+    means: dict[str, Interval] = Field(description="mean by stage in the part's units, bootstrap 95 % interval (BCa)")
+    comparisons: list[PartComparison]
+
+
 class Criterion(Part):
     """One condition of the acceptance line: measured, allowed, met or not."""
 
@@ -141,6 +162,7 @@ class Report(Part):
     prompts: PromptSet
     stages: list[StageFigures]
     pairs: list[PairFigures]
+    parts: list[PartFigures] = Field(default=[], description="of a reward of several parts, and the guard")
     acceptance: list[Criterion] = Field(description="of the newest rlf against its reference; empty without the two")
     accepted: bool | None = Field(description="whether all conditions are met; null without any")
     samples: list[Sample]

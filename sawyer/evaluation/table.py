@@ -8,7 +8,17 @@ from rich.table import Table
 from rich.text import Text
 
 from sawyer.evaluation.report import Report
-from sawyer.evaluation.wording import PAIR_LINES, STAGE_LINES, Figures, Line, asked, headline, limit, measured
+from sawyer.evaluation.wording import (
+    PAIR_LINES,
+    STAGE_LINES,
+    Figures,
+    Line,
+    asked,
+    headline,
+    limit,
+    measured,
+    part_lines,
+)
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
@@ -20,6 +30,11 @@ def print_report(report: Report, console: Console | None = None) -> None:
     if report.pairs:
         names = [f"{pair.before} → {pair.after}" for pair in report.pairs]
         console.print(_table("On the same prompts", names, PAIR_LINES, report.pairs))
+    if report.parts:
+        table = _framed("Parts of the reward", [stage.stage for stage in report.stages])
+        for name, _, cells in part_lines(report):
+            table.add_row(name, *map(Text, cells))
+        console.print(table)
     for pair in report.pairs:
         if pair.note:
             console.print(Text(f"Note: {pair.note}", style="yellow"))
@@ -36,11 +51,16 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def _table(title: str, names: Sequence[str], lines: Sequence[Line[Figures]], parts: Sequence[Figures]) -> Table:
+    table = _framed(title, names)
+    for line in lines:
+        table.add_row(line.name, *(Text(line.write(part)) for part in parts))
+    return table
+
+
+def _framed(title: str, names: Sequence[str]) -> Table:
     # Without side borders three stages with their intervals fit into 80 columns.
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for name in names:
         table.add_column(Text(name), justify="right")
-    for line in lines:
-        table.add_row(line.name, *(Text(line.write(part)) for part in parts))
     return table

@@ -80,6 +80,25 @@ PAIR_LINES: tuple[Line[PairFigures], ...] = (
 )
 
 
+def part_lines(report: Report) -> list[tuple[str, str, list[str]]]:
+    """Rows about the reward's parts: name, meaning, and a cell for each stage."""
+    rows = []
+    for part in report.parts:
+        what = "guard: not optimised, must not fall" if part.role == "guard" else f"weight {part.weight:g}"
+        rows.append(
+            (part.name, f"mean with its bootstrap 95 % interval; {what}", [ranged(m) for m in part.means.values()])
+        )
+        found = {comparison.after: comparison for comparison in part.comparisons}
+        cells = [
+            f"{ranged(found[stage].difference, sign=True)}, p {probability(found[stage].t_p)}"
+            if stage in found
+            else "–"
+            for stage in part.means
+        ]
+        rows.append(("… change", "from the stage it is compared with, paired t-test", cells))
+    return rows
+
+
 def _win_rate(pair: PairFigures) -> str:
     rate = pair.win_rate
     return f"{percent(rate.value)} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"

@@ -1,7 +1,9 @@
 """Recipes: one YAML file that says everything a training run and its evaluation need."""
 
+from sawyer.recipe.alternatives import METHODS, GrpoSpec, Plan, RlooSpec, make_plan, plan_of
+from sawyer.recipe.classifiers import ClassifierSpec
 from sawyer.recipe.load import load_recipe, parse_overrides, save_resolved
-from sawyer.recipe.pretraining import BaseSpec
+from sawyer.recipe.pretraining import BaseSpec, T5Spec
 from sawyer.recipe.reward_parts import RewardPartSpec
 from sawyer.recipe.source import DataSource
 from sawyer.recipe.spec import (
@@ -17,19 +19,27 @@ from sawyer.recipe.spec import (
 )
 
 __all__ = [
+    "METHODS",
     "BaseSpec",
     "ChatSpec",
+    "ClassifierSpec",
     "DataSource",
     "EvaluateSpec",
+    "GrpoSpec",
     "LoraSpec",
     "ModelSpec",
+    "Plan",
     "PpoSpec",
     "Recipe",
     "RewardPartSpec",
     "RewardSpec",
+    "RlooSpec",
     "ServeSpec",
     "SftSpec",
+    "T5Spec",
     "load_recipe",
+    "make_plan",
     "parse_overrides",
+    "plan_of",
     "save_resolved",
 ]

@@ -1,4 +1,4 @@
-"""The base section of a recipe: a new backbone and its pretraining (tiny and nano only)."""
+"""The base and t5 sections of a recipe: a new backbone and its pretraining, for recipes that need no download."""
 
 from typing import Literal
 
@@ -43,7 +43,7 @@ class PhaseSpec(Spec):
 
 
 class BaseSpec(Spec):
-    """Pretraining from scratch (tiny and nano only)."""
+    """Pretraining a small Llama from scratch (tiny and nano only)."""
 
     tokenizer: TokenizerSpec = TokenizerSpec()
     architecture: ArchitectureSpec = ArchitectureSpec()
@@ -60,3 +60,41 @@ class BaseSpec(Spec):
     save_every: Positive = Field(100, description="steps between checkpoints")
     log_every: Positive = 10
     sample_every: Positive = 200
+
+
+class T5ShapeSpec(Spec):
+    """Shape of a new T5."""
+
+    hidden_size: Positive = 128
+    layers: Positive = Field(2, description="of the encoder, and as many of the decoder")
+    heads: Positive = 4
+    intermediate_size: Positive = 256
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "T5ShapeSpec":
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of heads {self.heads}")
+        return self
+
+
+class T5Spec(Spec):
+    """A small T5 trained from scratch in place of base: spans of text to fill in, then tasks with their answers."""
+
+    tokenizer: TokenizerSpec = TokenizerSpec()
+    architecture: T5ShapeSpec = T5ShapeSpec()
+    sources: list[DataSource] = Field(min_length=1, description="text with spans to fill in")
+    tasks: list[DataSource] = Field(
+        min_length=1, description="prompts with an answer (a field named summary, answer, response, …)"
+    )
+    text_steps: int = Field(0, ge=0, description="steps of filling in spans")
+    epochs: float = Field(3.0, gt=0, description="passes over the tasks")
+    batch_size: Positive = 32
+    lr: LearningRate = 1e-3
+    warmup: Fraction = 0.03
+    weight_decay: Fraction = 0.01
+    max_input: Positive = Field(96, description="longest input, in tokens; longer ones are cut")
+    max_output: Positive = Field(48, description="longest answer, in tokens; longer ones are cut")
+    held_out: Fraction = Field(0.1, description="share of the tasks kept for evaluation, by hash of the prompt")
+    save_every: Positive = 200
+    log_every: Positive = 20
+    sample_every: Positive = 500

@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from sawyer.recipe.section import Fraction, Positive, Spec
 
-KINDS = ("trained", "classifier", "function", "http", "length", "repetition")
+KINDS = ("trained", "classifier", "own", "function", "http", "rouge", "length", "repetition")
+CLASSIFIERS = KINDS[:3]
 OF_CLASSIFIERS = ("label", "output", "reads", "device", "dtype", "max_length", "revision")
 OF_SERVICES = ("timeout", "retries", "token_env")
 
@@ -31,10 +32,12 @@ class RepetitionSpec(Spec):
 
 
 class RewardPartSpec(Spec):
-    """One part of ``ppo.reward``: exactly one of trained, classifier, function, http, length or repetition."""
+    """One part of ``ppo.reward``: one of trained, classifier, own, function, http, rouge, length and repetition."""
 
     name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="what it is logged as; default: its kind"
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="what it is logged as; default: its kind, or the key of an own classifier",
     )
     weight: float = Field(1.0, ge=-1000, le=1000, description="factor in the sum; negative punishes")
     normalize: bool | None = Field(
@@ -42,6 +45,7 @@ class RewardPartSpec(Spec):
     )
     trained: bool = Field(False, description="the recipe's own reward model")
     classifier: str | None = Field(None, description="sequence classifier by hub id or folder")
+    own: str | None = Field(None, description="one of the recipe's own classifiers, by its key in classifiers")
     label: str | None = Field(None, description="label that counts, by name; default: the only or last one")
     output: Literal["logit", "logprob", "probability"] = Field("logit", description="what of the label counts")
     reads: Literal["pair", "response"] = Field("pair", description="prompt and reply, or the reply alone")
@@ -54,19 +58,20 @@ class RewardPartSpec(Spec):
     timeout: Annotated[float, Field(gt=0, le=3600)] = Field(30.0, description="seconds the service may take a batch")
     retries: int = Field(3, ge=0, le=20, description="further tries when the service fails or is busy")
     token_env: str | None = Field(None, description="environment variable with the service's bearer token")
+    rouge: bool = Field(False, description="ROUGE-L of the reply against the prompt's reference, F1 of words")
     length: LengthSpec | None = Field(None, description="penalty on replies far from a wanted length")
     repetition: RepetitionSpec | None = Field(None, description="penalty on replies that repeat themselves")
     batch_size: Positive = Field(32, description="replies scored at a time")
 
     @property
     def kind(self) -> str:
-        """Which of the six it is."""
+        """Which of the kinds it is."""
         return next(kind for kind in KINDS if getattr(self, kind))
 
     @property
     def title(self) -> str:
         """What it is logged as."""
-        return self.name or self.kind
+        return self.name or self.own or self.kind
 
     @property
     def normalized(self) -> bool:
@@ -78,7 +83,7 @@ class RewardPartSpec(Spec):
         given = [kind for kind in KINDS if getattr(self, kind)]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(KINDS)}; given: {', '.join(given) or 'none'}")
-        others = (*(() if given[0] in KINDS[:2] else OF_CLASSIFIERS), *(() if given[0] == "http" else OF_SERVICES))
+        others = (*(() if given[0] in CLASSIFIERS else OF_CLASSIFIERS), *(() if given[0] == "http" else OF_SERVICES))
         # Compared with the defaults: a resolved recipe names every key.
         foreign = [key for key in others if getattr(self, key) != type(self).model_fields[key].default]
         if foreign:

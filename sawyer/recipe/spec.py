@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sawyer.recipe.pretraining import BaseSpec
+from sawyer.recipe.alternatives import METHODS, GrpoSpec, RlooSpec, make_plan
+from sawyer.recipe.classifiers import ClassifierSpec, RobertaSpec
+from sawyer.recipe.pretraining import BaseSpec, T5Spec
 from sawyer.recipe.reward_parts import RewardPartSpec, one_part
 from sawyer.recipe.section import Fraction, LearningRate, Positive, Spec
 from sawyer.recipe.source import DataSource
@@ -66,16 +68,6 @@ class SftSpec(Spec):
     save_every: Positive = 50
     log_every: Positive = 5
     sample_every: Positive = 100
-
-
-class RobertaSpec(Spec):
-    """Shape of a reward model trained from scratch, with a tokenizer of its own."""
-
-    vocab_size: int = Field(8192, ge=300, le=65536)
-    hidden_size: Positive = 256
-    layers: Positive = 4
-    heads: Positive = 4
-    intermediate_size: Positive = 1024
 
 
 class RewardSpec(Spec):
@@ -166,6 +158,11 @@ class PpoSpec(Spec):
         """The parts of the reward; the recipe's own reward model where none are named."""
         return self.reward or [RewardPartSpec(name="classifier", trained=True)]
 
+    @property
+    def asked(self) -> list[RewardPartSpec]:
+        """Everything that scores replies: the parts of the reward and the guard."""
+        return [*self.parts, *([self.guard] if self.guard else [])]
+
     @model_validator(mode="after")
     def _parts_differ(self) -> "PpoSpec":
         names = [part.title for part in self.parts]
@@ -224,18 +221,28 @@ class Recipe(Spec):
     model: ModelSpec = ModelSpec()
     lora: LoraSpec = LoraSpec()
     base: BaseSpec | None = None
+    t5: T5Spec | None = None
     sft: SftSpec | None = None
     reward: RewardSpec | None = None
+    classifiers: dict[str, ClassifierSpec] | None = Field(
+        None, description="name -> a classifier that parts of ppo.reward may ask for with `own: name`"
+    )
     ppo: PpoSpec | None = None
+    grpo: GrpoSpec | None = Field(None, description="settings of `sawyer train grpo`; no step of the pipeline")
+    rloo: RlooSpec | None = Field(None, description="settings of `sawyer train rloo`; no step of the pipeline")
     evaluate: EvaluateSpec = EvaluateSpec()
     serve: ServeSpec = ServeSpec()
 
     @model_validator(mode="after")
     def _sections_fit(self) -> "Recipe":
-        if self.model.backbone is None and self.base is None:
-            raise ValueError("give model.backbone (a hub id or folder), or a base section that trains one")
-        if self.model.backbone is not None and self.base is not None:
-            raise ValueError("model.backbone and base exclude each other: leave one of them out")
+        given = [key for key, value in (("model.backbone", self.model.backbone), ("base", self.base), ("t5", self.t5))
+                 if value is not None]  # fmt: skip
+        if not given:
+            raise ValueError("give model.backbone (a hub id or folder), or a base or t5 section that trains one")
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other: keep one of them")
+        if self.t5 is not None and self.sft is not None:
+            raise ValueError("sft trains decoder-only models: leave it out, rlf then starts from the T5 itself")
         if self.ppo and self.ppo.max_prompt + self.ppo.max_new_tokens > self.model.context:
             raise ValueError(
                 f"ppo.max_prompt {self.ppo.max_prompt} + ppo.max_new_tokens {self.ppo.max_new_tokens} exceed "
@@ -245,6 +252,16 @@ class Recipe(Spec):
             raise ValueError(
                 f"sft.max_length {self.sft.max_length} exceeds model.context {self.model.context}: lower it"
             )
+        own = sorted({part.own for part in self.ppo.asked if part.own} if self.ppo else set())
+        unknown = [name for name in own if name not in (self.classifiers or {})]
+        if unknown:
+            known = ", ".join(self.classifiers or {}) or "none"
+            raise ValueError(
+                f"ppo asks for own {', '.join(unknown)}, which is no key of classifiers; there are: {known}"
+            )
         if self.ppo and self.reward is None and any(part.trained for part in self.ppo.parts):
             raise ValueError("ppo needs a reward: add a reward section or name a classifier in ppo.reward")
+        for method in METHODS:
+            if getattr(self, method) is not None:
+                make_plan(method, getattr(self, method), self.ppo)
         return self

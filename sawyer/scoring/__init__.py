@@ -6,7 +6,17 @@ Used while training (``train.rewards``), in evaluation, and beside each reply in
 from sawyer.scoring.classifier import ClassifierScorer, label_index, longest_input
 from sawyer.scoring.function import FunctionScorer
 from sawyer.scoring.penalties import LengthScorer, RepetitionScorer
-from sawyer.scoring.reward import Part, Reward, Scores, TotalScorer, build_reward, build_scorer, display_scorer
+from sawyer.scoring.reward import (
+    Part,
+    Reward,
+    Scores,
+    TotalScorer,
+    build_reward,
+    build_scorer,
+    display_scorer,
+    with_own,
+)
+from sawyer.scoring.rouge import RougeScorer, rouge_l
 from sawyer.scoring.service import HttpScorer
 from sawyer.scoring.text import TextScorer, encode_pair, encode_single, join_pair, reward_text
 
@@ -18,6 +28,7 @@ __all__ = [
     "Part",
     "RepetitionScorer",
     "Reward",
+    "RougeScorer",
     "Scores",
     "TextScorer",
     "TotalScorer",
@@ -30,4 +41,6 @@ __all__ = [
     "label_index",
     "longest_input",
     "reward_text",
+    "rouge_l",
+    "with_own",
 ]

@@ -43,7 +43,7 @@ class FunctionScorer:
         except Exception as error:  # whatever somebody else's function does wrong
             raise TrainingError(
                 f"The reward function {self.path} raised {type(error).__name__}: {error} (line {_line(error)}). "
-                "Mend the function; the checkpoints so far are kept."
+                "Mend it, or name another in the key function of ppo.reward; the checkpoints so far are kept."
             ) from error
         return as_scores(answer, len(responses), f"The reward function {self.path}")
 

@@ -17,6 +17,7 @@ from sawyer.recipe import RewardPartSpec
 from sawyer.scoring.classifier import ClassifierScorer
 from sawyer.scoring.function import FunctionScorer
 from sawyer.scoring.penalties import LengthScorer, RepetitionScorer
+from sawyer.scoring.rouge import RougeScorer
 from sawyer.scoring.service import HttpScorer
 from sawyer.scoring.text import TextScorer, as_scores
 
@@ -182,6 +183,17 @@ def display_scorer(
     return TotalScorer(reward)
 
 
+def with_own(part: RewardPartSpec, folder: str | Path | None) -> RewardPartSpec:
+    """A part that asks for one of the recipe's own classifiers, as a part that names it; others are left as they are.
+
+    Args:
+        folder: holds a subfolder for each trained classifier; None where none has been trained yet.
+    """
+    if part.own is None or folder is None:
+        return part
+    return part.model_copy(update={"name": part.title, "classifier": str(Path(folder) / part.own), "own": None})
+
+
 def build_reward(
     parts: Sequence[RewardPartSpec],
     *,
@@ -238,6 +250,13 @@ def build_scorer(
                 batch_size=part.batch_size,
                 token_env=part.token_env,
             )
+        case "own":
+            raise UsageError(
+                f"The reward part {part.title} is the recipe's own classifier {part.own}, but none has been trained "
+                "yet: run `sawyer train classifiers` first, or name a classifier of the hub."
+            )
+        case "rouge":
+            return RougeScorer()
         case "length":
             assert part.length is not None
             return LengthScorer(part.length.target, part.length.slack)

@@ -8,6 +8,8 @@ import numpy as np
 from sawyer.data_formats import Message
 from sawyer.errors import TrainingError
 
+WANTED = "it must give one number a response. Mend it, or name another in ppo.reward; the checkpoints so far are kept."
+
 
 class TextScorer(Protocol):
     """Anything that scores responses to prompts."""
@@ -64,9 +66,7 @@ def as_scores(answer: Any, count: int, who: str) -> np.ndarray:
     try:
         scores = np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise TrainingError(f"{who} answered {str(answer)[:120]!r}; it must give one number a response.") from error
+        raise TrainingError(f"{who} answered {str(answer)[:120]!r}; {WANTED}") from error
     if scores.shape != (count,):
-        raise TrainingError(
-            f"{who} answered with shape {scores.shape} to {count} responses; it must give one number a response."
-        )
+        raise TrainingError(f"{who} answered with shape {scores.shape} to {count} responses; {WANTED}")
     return scores

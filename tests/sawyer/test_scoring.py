@@ -20,10 +20,13 @@ from sawyer.scoring import (
     HttpScorer,
     LengthScorer,
     RepetitionScorer,
+    RougeScorer,
     build_reward,
     build_scorer,
     display_scorer,
     encode_single,
+    rouge_l,
+    with_own,
 )
 
 PROMPTS = [[{"role": "user", "content": "What is tea?"}], [{"role": "user", "content": "Hi"}]]
@@ -225,3 +228,28 @@ def test_a_sum_of_parts_normalises_classifiers_and_leaves_penalties_in_their_uni
 def test_the_recipes_own_reward_model_must_have_been_trained() -> None:
     with pytest.raises(UsageError, match="none has been trained yet: run `sawyer train reward`"):
         build_scorer(RewardPartSpec(trained=True))
+
+
+def test_rouge_l_by_hand() -> None:
+    assert rouge_l("The cat sat on the mat.", "the cat sat on the mat") == 1.0
+    assert rouge_l("police kill the gunman", "the gunman kill police") == pytest.approx(0.5)  # Lin 2004, section 3.1
+    assert rouge_l("a b c d", "a x c") == pytest.approx(2 * 2 / 7)
+    assert rouge_l("a b", "!?") == rouge_l("", "a") == 0.0
+
+
+def test_rouge_compares_with_the_reference_of_the_prompt() -> None:
+    prompts = [[{"role": "user", "content": "Summarize: …", "reference": "Tea is hot."}]]
+    assert RougeScorer().score(prompts, ["Tea is hot"]).tolist() == [1.0]
+    with pytest.raises(UsageError, match="field named summary"):
+        RougeScorer().score(PROMPTS, REPLIES)
+
+
+def test_an_own_classifier_is_found_in_its_folder(tiny_classifier: Path) -> None:
+    part = RewardPartSpec(own=tiny_classifier.name, reads="response")
+    with pytest.raises(UsageError, match="sawyer train classifiers"):
+        build_scorer(part)
+    found = with_own(part, tiny_classifier.parent)
+    assert (found.title, found.kind) == (tiny_classifier.name, "classifier")
+    wanted = ClassifierScorer(tiny_classifier, reads="response").score(PROMPTS, REPLIES)
+    np.testing.assert_array_equal(build_scorer(found).score(PROMPTS, REPLIES), wanted)
+    assert with_own(RewardPartSpec(trained=True), tiny_classifier.parent).trained

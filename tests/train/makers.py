@@ -1,12 +1,16 @@
 """Small models, data files and recipes for the training tests: made on the spot, no network."""
 
 import json
+import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from sawyer.recipe import ChatSpec, Recipe
 from train.tokenizer import train_tokenizer
@@ -39,6 +43,23 @@ def make_backbone(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def make_ending_backbone(folder: Path) -> Path:
+    """The same, but every token is the last one of its reply with a chance of about a tenth, so that lengths differ."""
+    make_backbone(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).double()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = torch.tensor([tokenizer(sentence(random.Random(n), 6))["input_ids"][:6] for n in range(20)])
+    with torch.no_grad():
+        output = model(ids, output_hidden_states=True)
+        state = output.hidden_states[-1].flatten(0, 1)
+        wanted = output.logits.flatten(0, 1).logsumexp(-1, keepdim=True) - 2.2  # the log of a tenth
+        ending = torch.linalg.lstsq(state, wanted).solution[:, 0]
+        # Rounded: the solver's last digits differ from process to process.
+        model.get_input_embeddings().weight[tokenizer.eos_token_id] = (1000 * ending).round() / 1000
+    model.float().save_pretrained(folder)
+    return folder
+
+
 def sentence(draw: random.Random, words: int) -> str:
     """Some words in random order."""
     return " ".join(draw.choice(WORDS) for _ in range(words))
@@ -48,6 +69,17 @@ def write_lines(path: Path, records: list[dict[str, Any]]) -> str:
     """Write JSON lines and return the path as a source's name."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return str(path)
+
+
+@contextmanager
+def prompts_in(folder: Path) -> Iterator[str]:
+    """Forty prompts in a file of ``folder``; inside, they are found by the name that is given.
+
+    Their order is drawn from the source's name: with the folder in it, every run of the tests would have another one.
+    """
+    write_lines(folder / "prompts.jsonl", [{"prompt": sentence(random.Random(n), 3)} for n in range(40)])
+    with mock.patch.dict(os.environ, SAWYER_DATA=str(folder)):
+        yield "prompts.jsonl"
 
 
 def conversations(count: int, *, seed: int = 0, words: int = 6) -> list[dict[str, Any]]:

@@ -1,93 +1,119 @@
 """The doctor on runs that are made to go wrong: it names the fault of each, and is silent on a healthy one."""
 
 import json
-import random
-from collections import Counter
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sawyer.errors import TrainingError, UsageError
 from sawyer.home import Home
-from sawyer.recipe import PpoSpec, Recipe, load_recipe
+from sawyer.recipe import LoraSpec, ModelSpec, PpoSpec, Recipe, load_recipe
 from sawyer.runs import Run, read_lines
-from sawyer.scoring import Part, Reward
 from tests.test_cli import sawyer
-from tests.train.makers import make_backbone, recipe, sentence, write_lines
+from tests.train.makers import make_ending_backbone, prompts_in, recipe
 from train.doctor import diagnose, find_run
-from train.ppo import loop, train_ppo
+from train.ppo import loop, rollout, train_ppo
+from train.ppo.actor import Actor
 from train.ppo.watch import examine, signs
 
 NANO_METRICS = Path(__file__).parent / "nano_ppo_metrics.jsonl"
+KEY = re.compile(r"\b(ppo\.kl|ppo|lora|model)\.\w+")
 
 
-class Function:
-    """A plain function of the reply as a scorer."""
-
-    def __init__(self, function: Callable[[str], float]) -> None:
-        self.function = function
-
-    def score(self, prompts: Sequence[Any], responses: Sequence[str]) -> np.ndarray:
-        return np.array([self.function(response) for response in responses], dtype=np.float32)
+Replies = Sequence[str]
 
 
-def letters(response: str) -> float:
-    return float(response.count("e"))
+def letters(prompts: Sequence[Any], replies: Replies) -> list[float]:
+    """Counts one letter: it rises wherever the letter stands, and says nothing of the rest."""
+    return [float(reply.count("e")) for reply in replies]
 
 
-def repeats(response: str) -> float:
-    """How often the commonest letter of a reply occurs."""
-    return float(max(Counter(response).values(), default=0))
+def fewer(prompts: Sequence[Any], replies: Replies) -> list[float]:
+    """A guard that likes what ``letters`` does not."""
+    return [-score for score in letters(prompts, replies)]
 
 
-def fewer(prompts: Sequence[Any], responses: Sequence[str]) -> list[float]:
-    """The guard of the hacking run: likes what the reward does not."""
-    return [-letters(response) for response in responses]
+def sevens(prompts: Sequence[Any], replies: Replies) -> list[float]:
+    """The same, and one word with that letter counts far more."""
+    return [float(reply.count("e") + 5 * reply.count(" seven")) for reply in replies]
+
+
+def longer(prompts: Sequence[Any], replies: Replies) -> list[float]:
+    return [float(len(reply.encode())) for reply in replies]
+
+
+def shorter(prompts: Sequence[Any], replies: Replies) -> list[float]:
+    return [-score for score in longer(prompts, replies)]
+
+
+def alike(prompts: Sequence[Any], replies: Replies) -> list[float]:
+    return [1.0] * len(replies)
+
+
+def asks(function: Callable[..., list[float]], **settings: Any) -> dict[str, Any]:
+    """A function of this file as a part of a reward."""
+    return {"function": f"{__name__}:{function.__name__}", **settings}
+
+
+def draw_from_the_reference(patch: pytest.MonkeyPatch) -> None:
+    """A sampler that never hears of the updates, as an inference server with stale weights."""
+    generate = rollout.generate
+    patch.setattr(rollout, "generate", lambda *given, **named: generate(*given, **named | {"stage": "base"}))
+
+
+def leave_dropout_on(patch: pytest.MonkeyPatch) -> None:
+    """An update in train mode: the adapter drops a tenth of its inputs, as it does in SFT."""
+    learning = Actor.learning
+
+    @contextmanager
+    def noisy(actor: Actor) -> Iterator[None]:
+        with learning(actor):
+            actor.policy.model.train()
+            yield
+            actor.policy.model.eval()
+
+    patch.setattr(Actor, "learning", noisy)
+
+
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The curves take as long as half a run here, and nothing reads them."""
+    monkeypatch.setattr(loop, "draw_curves", lambda rows, file: file.write_bytes(b""))
 
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random backbone that ends about every tenth reply at each token, so that lengths differ."""
-    folder = make_backbone(tmp_path_factory.mktemp("backbone"))
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    ids = torch.tensor([tokenizer(sentence(random.Random(n), 6))["input_ids"][:6] for n in range(20)])
-    with torch.no_grad():
-        output = model(ids, output_hidden_states=True)
-        state = output.hidden_states[-1].flatten(0, 1)
-        wanted = output.logits.flatten(0, 1).logsumexp(-1, keepdim=True) - 2.2  # the log of a tenth
-        model.get_input_embeddings().weight[tokenizer.eos_token_id] = torch.linalg.lstsq(state, wanted).solution[:, 0]
-    model.save_pretrained(folder)
-    return folder
+    return make_ending_backbone(tmp_path_factory.mktemp("backbone"))
 
 
 @pytest.fixture(scope="module")
-def prompts(tmp_path_factory: pytest.TempPathFactory) -> str:
-    lines = [{"prompt": sentence(random.Random(n), 3)} for n in range(40)]
-    return write_lines(tmp_path_factory.mktemp("data") / "prompts.jsonl", lines)
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with prompts_in(tmp_path_factory.mktemp("data")) as name:
+        yield name
 
 
 def told(backbone: Path, prompts: str, **changes: Any) -> Recipe:
     section = {
         "prompts": [{"name": prompts}],
-        "reward": "unused",
+        "reward": [asks(letters)],
         "steps": 12,
-        "batch_size": 16,
-        "minibatch_size": 8,
-        "micro_batch": 8,
+        "batch_size": 64,
+        "minibatch_size": 32,
+        "micro_batch": 32,
         "epochs": 2,
         "max_prompt": 48,
         "max_new_tokens": 8,
         "lr": 3e-3,
         "value_lr": 1e-2,
         "kl": {"beta": 0.05},
-        "normalize_samples": 32,
-        "sample_every": 4,
-        "save_every": 4,
+        "normalize_samples": 64,
+        "sample_every": 6,
+        "save_every": 100,
         "held_out": 0.3,
         "missing_eos_penalty": 0.0,
         "watch": False,
@@ -95,50 +121,99 @@ def told(backbone: Path, prompts: str, **changes: Any) -> Recipe:
     return recipe(backbone, ppo=section | changes)
 
 
-def train(asked: Recipe, folder: Path, score: Callable[[str], float]) -> Path:
+def train(asked: Recipe, folder: Path) -> Path:
     with Run(folder, step="ppo", recipe=asked) as run:
-        train_ppo(asked, run, asked.model.backbone, None, Reward([Part("mine", Function(score))]))
+        train_ppo(asked, run, asked.model.backbone, None, None)
     return folder
 
 
+@dataclass(frozen=True)
+class Broken:
+    """A run that goes wrong: by its settings, or by ``spoil``, which breaks the code; ``named`` is to be found."""
+
+    named: set[str]
+    changes: dict[str, Any]
+    spoil: Callable[[pytest.MonkeyPatch], None] = lambda patch: None
+
+
+LOOSE = {"kl": {"beta": 0.0}, "lr": 3e-2, "epochs": 4, "target_kl": None}
 BROKEN = {
-    "a reward for repetition": (
-        {"steps": 40, "lr": 2e-2, "epochs": 4, "kl": {"beta": 0.0}},
-        repeats,
-        {"repeat", "entropy", "no longer end", "KL above"},
+    "one word is worth everything": Broken(
+        {"replies repeat themselves", "entropy collapsed"},
+        {**LOOSE, "steps": 16, "score_clip": 100.0, "reward": [asks(sevens)]},
     ),
-    "a rate of almost nothing": ({"steps": 24, "lr": 1e-12}, letters, {"stands still"}),
-    "a target KL that ends every update": ({"target_kl": 1e-7, "lr": 1e-2, "epochs": 8}, letters, {"cut short"}),
-    "a reward that its guard contradicts": (
-        {
-            "steps": 40,
-            "lr": 2e-2,
-            "epochs": 4,
-            "kl": {"beta": 0.0},
-            "guard": {"function": "tests.train.test_doctor:fewer"},
-        },
-        letters,
-        {"reward hacking"},
+    "no leash": Broken({"KL above 50 nats a response"}, {**LOOSE, "max_new_tokens": 24}),
+    "a reward for length": Broken({"replies no longer end"}, {**LOOSE, "max_new_tokens": 16, "reward": [asks(longer)]}),
+    "a reward that counts characters": Broken(
+        {"the reward is little but length"},
+        {"steps": 6, "lr": 1e-4, "max_new_tokens": 32, "empty_score": -1.0, "reward": [asks(longer)]},
+    ),
+    "a reward for short replies": Broken(
+        {"replies far shorter than at the start"}, {**LOOSE, "empty_score": 1.0, "reward": [asks(shorter)]}
+    ),
+    "silence is rewarded": Broken({"empty replies"}, {**LOOSE, "empty_score": 5.0}),
+    "a reward cut off low": Broken({"the reward is saturated"}, {**LOOSE, "score_clip": 0.3, "reward": [asks(longer)]}),
+    "a reward that is the same for all": Broken(
+        {"the reward does not tell replies apart"},
+        {"reward": [asks(alike, normalize=False)], "empty_score": 1.0},
+    ),
+    "a reward that its guard contradicts": Broken({"reward hacking"}, {**LOOSE, "guard": asks(fewer)}),
+    "a rate of almost nothing": Broken(
+        {"the policy stands still"},
+        {"steps": 24, "lr": 1e-12, "batch_size": 8, "minibatch_size": 8, "micro_batch": 8, "max_new_tokens": 4},
+    ),
+    "a rate far too high": Broken({"most of the update is clipped"}, {**LOOSE, "lr": 0.1, "steps": 6, "epochs": 8}),
+    "a value head far too fast": Broken({"the value head predicts worse than a constant"}, {"value_lr": 30.0}),
+    "a value head that is not trained": Broken({"the value head has learnt nothing"}, {"value_coefficient": 0.0}),
+    "a target KL that ends every update": Broken(
+        {"updates are cut short"}, {"target_kl": 1e-7, "lr": 1e-2, "epochs": 8}
+    ),
+    "replies of another policy": Broken(
+        {"negative KL", "sampling and update disagree"}, {**LOOSE, "steps": 8}, draw_from_the_reference
+    ),
+    "dropout in the update": Broken(
+        {"old log-probabilities are not the policy's own"}, {"lr": 1e-2, "steps": 8}, leave_dropout_on
     ),
 }
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_the_fault_of_a_broken_run_is_named(backbone: Path, prompts: str, tmp_path: Path, fault: str) -> None:
-    changes, score, expected = BROKEN[fault]
-    found = diagnose(train(told(backbone, prompts, **changes), tmp_path / "run", score))
-    names = [finding.name for finding in found.findings]
-    assert any(word in name for word in expected for name in names), (names, found.figures)
+def test_the_fault_of_a_broken_run_is_named(
+    backbone: Path, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    broken = BROKEN[fault]
+    broken.spoil(monkeypatch)
+    found = diagnose(train(told(backbone, prompts, **broken.changes), tmp_path / "run"))
+    names = {finding.name for finding in found.findings}
+    assert broken.named <= names, (names, found.figures)
     for finding in found.findings:
-        assert (finding.seen and finding.meaning and "ppo." in finding.cure) or "prompts" in finding.cure
+        assert any(letter.isdigit() for letter in finding.seen) and finding.meaning, finding
+        assert KEY.search(finding.cure), finding
     assert found.finished and found.steps == found.planned
 
 
+def test_the_broken_runs_have_many_different_faults() -> None:
+    assert len(set.union(*(broken.named for broken in BROKEN.values()))) >= 8
+
+
+def test_every_cure_names_keys_that_recipes_have() -> None:
+    sections = {"ppo": PpoSpec, "ppo.kl": type(SETTINGS.kl), "lora": LoraSpec, "model": ModelSpec}
+    leashed = PpoSpec.model_validate({"prompts": [{"name": "any"}], "kl": {"target": 6.0}})
+    for sign in [*signs(SETTINGS), *signs(leashed)]:
+        keys = [found.group().rpartition(".") for found in KEY.finditer(sign.cure)]
+        assert keys and all(key in sections[section].model_fields for section, _, key in keys), sign.cure
+
+
 def test_a_healthy_run_is_left_in_peace_and_the_command_says_so(backbone: Path, prompts: str, tmp_path: Path) -> None:
-    folder = train(told(backbone, prompts, kl={"beta": 0.2}, lr=1e-3), tmp_path / "run", letters)
+    """Long enough for every sign to be looked for, and the reward rises."""
+    asked = told(backbone, prompts, steps=26, kl={"beta": 0.1}, guard=asks(letters))
+    folder = train(asked, tmp_path / "run")
+    rows = read_lines(folder / "metrics.jsonl")
+    assert [examine(rows[:end], asked.ppo) for end in range(1, len(rows) + 1)] == [[]] * len(rows)
+    assert rows[-1]["heldout/score"] > rows[0]["heldout/score"] + 0.3
     assert diagnose(folder).findings == []
     done = sawyer("doctor", str(folder))
-    assert done.returncode == 0 and "Nothing is wrong with it." in done.stdout and "step 12 of 12" in done.stdout
+    assert done.returncode == 0 and "Nothing is wrong with it." in done.stdout and "step 26 of 26" in done.stdout
 
 
 def test_a_watched_run_is_stopped_and_its_best_policy_kept(
@@ -148,7 +223,7 @@ def test_a_watched_run_is_stopped_and_its_best_policy_kept(
     monkeypatch.setattr(loop, "describe", lambda *given: {**described(*given), "objective/kl": 80.0})
     asked = told(backbone, prompts, watch=True, sample_every=1, kl_budget=1e9)
     with pytest.raises(TrainingError, match=r"at step 6 .*is collapsing: .*The best policy before it .step \d+.*best"):
-        train(asked, tmp_path / "run", letters)
+        train(asked, tmp_path / "run")
     best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())
     probes = [row for row in read(tmp_path / "run") if "heldout/score" in row and row["step"]]
     assert best["score"] == pytest.approx(max(row["heldout/score"] for row in probes))
@@ -159,7 +234,7 @@ def test_a_watched_run_is_stopped_and_its_best_policy_kept(
 
 def test_no_policy_beyond_the_kl_budget_is_kept_as_the_best(backbone: Path, prompts: str, tmp_path: Path) -> None:
     asked = told(backbone, prompts, steps=6, sample_every=1, kl_budget=1e-9, lr=1e-2)
-    train(asked, tmp_path / "run", letters)
+    train(asked, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "best" / "best.json").read_text())["step"] == 1  # its KL is exactly 0
 
 
@@ -230,6 +305,7 @@ def test_the_documentation_names_every_sign() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "ppo.md").read_text(encoding="utf-8")
     names = {sign.name for sign in signs(SETTINGS)}
     names |= {"a figure is not finite", "reward hacking", "the gain does not carry over"}
+    names |= {"the value head has learnt nothing"}
     assert [name for name in sorted(names) if f"| {name} |" not in page] == []
 
 

@@ -2,8 +2,10 @@
 
 import json
 import math
-import random
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from sawyer.models import Policy
 from sawyer.recipe import PpoSpec, Recipe
 from sawyer.runs import Run
 from sawyer.scoring import Part, Reward
-from tests.train.makers import file_bytes, make_backbone, recipe, sentence, write_lines
+from tests.train.makers import file_bytes, make_backbone, prompts_in, recipe
 from train.ppo import loop, train_ppo
 from train.ppo.watch import collapse
 
@@ -46,9 +48,9 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prompts(tmp_path_factory: pytest.TempPathFactory) -> str:
-    lines = [{"prompt": sentence(random.Random(n), 3)} for n in range(40)]
-    return write_lines(tmp_path_factory.mktemp("data") / "prompts.jsonl", lines)
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with prompts_in(tmp_path_factory.mktemp("data")) as name:
+        yield name
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,33 @@ def sft(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sft")
     policy.save_adapter("sft", folder)
     return folder
+
+
+MAKE = """
+import sys
+from pathlib import Path
+from tests.conftest import save_llama, save_t5
+from tests.train.makers import make_backbone, make_ending_backbone
+folder = Path(sys.argv[1])
+make_backbone(folder / "llama")
+make_ending_backbone(folder / "ending")
+save_llama(folder / "sharded", 32)
+save_t5(folder / "t5")
+"""
+
+
+def test_every_process_makes_the_same_models_and_tokenizers(tmp_path: Path) -> None:
+    """Whatever its hashes are like: the runs of these tests hang on their tokens."""
+    root = Path(__file__).resolve().parents[2]
+    made = {seed: tmp_path / seed for seed in ("1", "2")}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", MAKE, folder], cwd=root, env={**os.environ, "PYTHONHASHSEED": seed})
+        for seed, folder in made.items()
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    ours, theirs = map(file_bytes, made.values())
+    assert [name for name in ours if ours[name] != theirs.get(name)] == [] and ours.keys() == theirs.keys()
+    assert sum(name.endswith("tokenizer.json") for name in ours) == 4
 
 
 def ppo_recipe(backbone: Path, prompts: str, **changes: Any) -> Recipe:

@@ -270,7 +270,7 @@ def test_refusals(backbone: Path, data: str, tmp_path: Path) -> None:
     train(reward_recipe(backbone, data, epochs=1), tmp_path / "short")
     spec = reward_recipe(backbone, data, max_length=60).reward
     with pytest.raises(ModelError, match=r"at most 48 tokens, but reward\.max_length is 60"):
-        load_classifier(tmp_path / "short" / "model", spec)
+        load_classifier(tmp_path / "short" / "model", spec.max_length)
 
 
 def test_loss_that_is_not_finite_stops_the_run(

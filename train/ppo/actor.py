@@ -4,6 +4,7 @@ One method makes every forward pass of PPO. Old, new and reference log-probabili
 precision and temperature: with equal adapters the KL is exactly 0, and the first ratio of an update exactly 1.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from sawyer.compute import autocast, compute_dtype
+from sawyer.errors import ModelError
+from sawyer.loading import OWN_BACKBONE
 from sawyer.logprobs import Batch, entropy, response_logits, token_logprobs
 from sawyer.models import Policy
-from sawyer.recipe import Recipe
+from sawyer.recipe import PpoSpec, Recipe
+from sawyer.runs import MANIFEST
 
 STAGE = "rlf"
 
@@ -54,6 +58,9 @@ class Actor:
         assert recipe.ppo is not None
         torch.manual_seed(recipe.seed)  # a fresh adapter's first factor is random
         policy = Policy.load(backbone, {"sft": sft} if sft else {}, spec=recipe.model)
+        _check_room(recipe.ppo, policy, backbone)
+        if sft:
+            _check_made_for(sft, policy, backbone)
         policy.add_adapter(STAGE, recipe.lora, copy_of="sft" if sft else None)
         dtype = compute_dtype(recipe.model, policy.device)
         return cls(policy, "sft" if sft else "base", temperature=recipe.ppo.temperature, dtype=dtype)
@@ -91,3 +98,24 @@ class Actor:
     def _logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast(self.policy.device, self.dtype):
             return response_logits(self.policy.model, batch, decoder_start=self._decoder_start)
+
+
+def _check_room(spec: PpoSpec, policy: Policy, backbone: Path | str) -> None:
+    """The recipe knows its own context; that the backbone has fewer positions shows only when it is loaded."""
+    if spec.max_prompt + spec.max_new_tokens > policy.context:
+        raise ModelError(
+            f"ppo.max_prompt {spec.max_prompt} + ppo.max_new_tokens {spec.max_new_tokens} leave prompts no room for a "
+            f"reply: the backbone {backbone} takes {policy.context} tokens. Lower one of the two."
+        )
+
+
+def _check_made_for(sft: Path, policy: Policy, backbone: Path | str) -> None:
+    """An adapter loads into any backbone of its shapes; the registry's manifest tells which one it was trained on."""
+    file = sft / MANIFEST
+    manifest = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    made_for = manifest.get("info", {}).get("backbone") or manifest.get("backbone")
+    if made_for not in (None, policy.fingerprint):
+        raise ModelError(
+            f"The adapter of stage sft in {sft} was made for another backbone than {backbone} (fingerprints {made_for} "
+            f"and {policy.fingerprint}). {OWN_BACKBONE}"
+        )

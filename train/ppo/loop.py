@@ -27,13 +27,18 @@ from train.rewards import guard_of, reward_of
 
 
 def train_ppo(
-    recipe: Recipe, run: Run, backbone: Path | str, sft: Path | None, reward: Path | str | Reward | None
+    recipe: Recipe,
+    run: Run,
+    backbone: Path | str,
+    sft: Path | None,
+    reward: Path | str | Reward | None,
+    classifiers: Path | None = None,
 ) -> Path:
     """Tune ``rlf`` against a reward and return its adapter's folder.
 
     ``rlf`` starts as a copy of ``sft``, which is also the reference; without one it starts as a fresh adapter, and
     the backbone is the reference. ``reward`` is the recipe's own reward model, for the parts of ``ppo.reward`` that
-    ask for it, or a :class:`Reward` that takes their place.
+    ask for it, or a :class:`Reward` that takes their place; ``classifiers`` is the folder of the recipe's own.
     With a run opened for resuming, it goes on from the newest sound checkpoint and ends bit for bit the same (CPU).
 
     Raises:
@@ -46,8 +51,9 @@ def train_ppo(
     actor = Actor.load(recipe, backbone, sft)
     tasks = load_tasks(spec, actor.policy.chat, STAGE, recipe.seed)
     learner = Learner(actor, spec)
-    guard = guard_of(spec, None if isinstance(reward, Reward) else reward, actor.policy.device)
-    reward = reward if isinstance(reward, Reward) else reward_of(spec, reward, actor.policy.device)
+    device = actor.policy.device
+    guard = guard_of(spec, None if isinstance(reward, Reward) else reward, device, classifiers)
+    reward = reward if isinstance(reward, Reward) else reward_of(spec, reward, device, classifiers)
     prober = Prober(actor, reward, guard, tasks, spec, recipe.seed)
     controller = KlController(spec.kl.first, spec.kl.target, spec.kl.horizon)
 

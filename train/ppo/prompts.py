@@ -14,7 +14,7 @@ Messages = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt: its messages (what a reward sees) and its token ids (what the policy sees)."""
+    """A prompt: its messages (what a reward sees, a reference included) and its token ids (what the policy sees)."""
 
     messages: Messages
     ids: list[int]
@@ -52,7 +52,7 @@ def load_tasks(spec: PpoSpec, chat: ChatFormat, stage: str, seed: int) -> Tasks:
     held_out: list[Task] = []
     prompts = load_prompts(spec.prompts, seed)
     for prompt in prompts:
-        task = Task(prompt.messages, chat.encode_prompt(prompt.messages, stage))
+        task = Task(prompt.asked, chat.encode_prompt(prompt.messages, stage))
         if 0 < len(task.ids) <= spec.max_prompt:
             (held_out if is_held_out(prompt.messages, spec.held_out) else train).append(task)
     left_out = len(prompts) - len(train) - len(held_out)

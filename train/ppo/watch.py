@@ -41,7 +41,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Sign:
-    """A threshold on one figure. ``bad`` gets (value now, mean of the first steps)."""
+    """A threshold on one figure. ``bad`` gets (value now, mean of the first steps).
+
+    ``mostly``: it also counts when more than half of all steps showed it: at the end the rate has gone to zero, and
+    what too high a rate does can no longer be seen.
+    """
 
     key: str
     name: str
@@ -50,6 +54,7 @@ class Sign:
     cure: str
     stops: bool = True
     after: int = 2 * WINDOW
+    mostly: bool = False
 
 
 def examine(rows: Sequence[Row], spec: PpoSpec | None = None) -> list[Finding]:
@@ -63,7 +68,7 @@ def examine(rows: Sequence[Row], spec: PpoSpec | None = None) -> list[Finding]:
     if broken is not None:
         return [broken]
     found = [_lasting(sign, rows) for sign in signs(spec)]
-    found += [_hacking(rows), _overfitting(rows)]
+    found += [_idle_value_head(rows), _hacking(rows), _overfitting(rows)]
     return [finding for finding in found if finding is not None]
 
 
@@ -121,10 +126,10 @@ def _of_the_reward(spec: PpoSpec | None, leash: str) -> list[Sign]:
         Sign("objective/score", "the reward is saturated", lambda now, _: now > ceiling,
              "nearly every reply is at the clip of the normalised reward, so better ones cannot be told",
              "raise ppo.score_clip, or take a reward model that sees more difference", stops=False),
-        Sign("objective/score_deviation", "the reward no longer tells replies apart",
-             lambda now, start: now < 0.1 * start,
-             "all replies score alike: advantages are noise from here on",
-             leash + "; take a reward model that sees more difference", stops=False),
+        Sign("objective/score_deviation", "the reward does not tell replies apart",
+             lambda now, start: now < max(0.1 * start, 1e-6),
+             "all replies score alike, so that advantages are noise",
+             "correct or replace that part of ppo.reward; if it told them apart at the start, " + leash, stops=False),
     ]  # fmt: skip
 
 
@@ -135,13 +140,13 @@ def _of_the_update(spec: PpoSpec | None) -> list[Sign]:
              lambda now, _: now < -0.25,
              "advantages are noisier than the returns themselves",
              "lower ppo.value_lr if it is far above ppo.lr, else raise it; raise ppo.batch_size", stops=False,
-             after=SETTLED),
+             after=SETTLED, mostly=True),
         Sign("policy/clip_fraction", "most of the update is clipped", lambda now, _: now > 0.4,
              "each update moves the policy further than its samples can tell",
-             "lower ppo.lr or ppo.epochs", stops=False),
+             "lower ppo.lr or ppo.epochs", stops=False, mostly=True),
         Sign("policy/ratio", "the ratio leaves its range", lambda now, _: abs(now - 1) > 0.2,
              "the new policy and the one that wrote the replies are far apart", "lower ppo.lr or ppo.epochs",
-             stops=False),
+             stops=False, mostly=True),
         Sign("policy/first_gap", "old log-probabilities are not the policy's own", lambda now, _: now > 0.01,
              "before the first step of an update the ratio should be exactly 1; something is random in the forward "
              "pass, such as dropout, or a padding token counts",
@@ -151,21 +156,24 @@ def _of_the_update(spec: PpoSpec | None) -> list[Sign]:
              "set model.dtype to float32; check that ppo.temperature is the same in a resumed run", stops=False),
         Sign("policy/updates", "updates are cut short", lambda now, _: now < 0.25 * planned,
              f"the target KL ends updates long before their {planned} optimiser steps",
-             "lower ppo.lr, raise ppo.target_kl, or lower ppo.epochs", stops=False),
+             "lower ppo.lr, raise ppo.target_kl, or lower ppo.epochs", stops=False, mostly=True),
         Sign("policy/grad_norm", "gradients explode", lambda now, start: now > 10.0 and now > 50 * start,
              "single tokens dominate the update", "lower ppo.lr or ppo.grad_norm", stops=False),
     ]  # fmt: skip
 
 
 def _lasting(sign: Sign, rows: Sequence[Row]) -> Finding | None:
-    """The sign as a finding if the last steps all show it."""
+    """The sign as a finding if the last steps all show it, or most steps where that is enough."""
     values = [row[sign.key] for row in rows if sign.key in row]
     if len(values) < sign.after:
         return None
-    start, recent = sum(values[:WINDOW]) / WINDOW, values[-WINDOW:]
+    start, recent = _mean(values[:WINDOW]), values[-WINDOW:]
+    seen = f"{sign.key} is {_mean(recent):.3g} over the last {WINDOW} steps, {start:.3g} at the start"
     if not all(sign.bad(value, start) for value in recent):
-        return None
-    seen = f"{sign.key} is {sum(recent) / WINDOW:.3g} over the last {WINDOW} steps, {start:.3g} at the start"
+        shown = [value for value in values if sign.bad(value, start)]
+        if not sign.mostly or len(shown) <= len(values) / 2:
+            return None
+        seen = f"{sign.key} was {_mean(shown):.3g} on average in {len(shown)} of {len(values)} steps"
     return Finding(sign.name, seen, _sentence(sign.meaning), sign.cure, sign.stops)
 
 
@@ -177,6 +185,23 @@ def _not_finite(rows: Sequence[Row]) -> Finding | None:
             cure = "lower ppo.lr, or set model.dtype to float32"
             return Finding("a figure is not finite", seen, "The arithmetic has overflowed", cure, stops=True)
     return None
+
+
+def _idle_value_head(rows: Sequence[Row]) -> Finding | None:
+    """The value head explains exactly nothing of returns that do vary."""
+    known = [row for row in rows if "value/explained_variance" in row]
+    if len(known) < SETTLED:
+        return None
+    recent = known[-WINDOW:]
+    if any(
+        abs(row["value/explained_variance"]) > 1e-4 or row.get("objective/score_deviation", 1.0) < 1e-6
+        for row in recent
+    ):
+        return None
+    seen = f"value/explained_variance is 0 over the last {WINDOW} steps, though the scores of replies differ"
+    meaning = "It says the same of every reply, and advantages are the bare returns"
+    cure = "raise ppo.value_lr or ppo.value_coefficient"
+    return Finding("the value head has learnt nothing", seen, meaning, cure, stops=False)
 
 
 def _hacking(rows: Sequence[Row]) -> Finding | None:
@@ -203,12 +228,15 @@ def _overfitting(rows: Sequence[Row]) -> Finding | None:
     if len(probes) < 2:
         return None
     first, last = (row["objective/score"] - row["heldout/score"] for row in (probes[0], probes[-1]))
-    if last - first < 1.0:
+    if min(last, last - first) < 1.0:
         return None
     seen = f"the reward on training prompts is {last:.2f} deviations above that on held-out ones, {first:.2f} at first"
-    return Finding(
-        "the gain does not carry over", seen, "The policy learns its prompts by heart", "add prompts", stops=False
-    )
+    cure = "add prompts to ppo.prompts, or lower ppo.steps or ppo.epochs"
+    return Finding("the gain does not carry over", seen, "The policy learns its prompts by heart", cure, stops=False)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _sentence(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Comparisons with other libraries; run from a checkout, in no package."""

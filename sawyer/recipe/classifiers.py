@@ -1,0 +1,55 @@
+"""The classifiers section of a recipe: small text classifiers that a reward is made of."""
+
+from pydantic import Field, model_validator
+
+from sawyer.recipe.section import Fraction, LearningRate, Positive, Spec
+from sawyer.recipe.source import DataSource
+
+
+class RobertaSpec(Spec):
+    """Shape of a RoBERTa trained from scratch, with a tokenizer of its own."""
+
+    vocab_size: int = Field(8192, ge=300, le=65536)
+    hidden_size: Positive = 256
+    layers: Positive = 4
+    heads: Positive = 4
+    intermediate_size: Positive = 1024
+
+
+class ClassifierSpec(Spec):
+    """A text classifier, trained on records with ``text`` and ``label``."""
+
+    model: str | None = Field(
+        None, description="encoder to start from, by hub id or folder; empty: the shape in scratch"
+    )
+    revision: str | None = Field(None, description="commit, tag or branch of the encoder on the hub")
+    scratch: RobertaSpec | None = None
+    sources: list[DataSource] = Field(min_length=1)
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="label in the data -> its name, where the data count: {0: negative, …}"
+    )
+    text_sources: list[DataSource] = Field(default_factory=list, description="scratch: text for masked pretraining")
+    text_steps: int = Field(0, ge=0, description="scratch: steps of masked-language-model pretraining")
+    epochs: float = Field(3.0, gt=0)
+    lr: LearningRate = 2e-5
+    batch_size: Positive = 32
+    max_length: Positive = 96
+    warmup: Fraction = 0.05
+    weight_decay: Fraction = 0.01
+    held_out: Fraction = Field(0.1, description="share of the records kept for judging, by hash of the text")
+    save_every: Positive = 200
+    log_every: Positive = 20
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_are_text(cls, value: object) -> object:
+        """YAML reads 0 and 1 as numbers."""
+        if isinstance(value, dict) and isinstance(value.get("labels"), dict):
+            return {**value, "labels": {str(key): name for key, name in value["labels"].items()}}
+        return value
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "ClassifierSpec":
+        if (self.model is None) == (self.scratch is None):
+            raise ValueError("give one of model (an encoder to start from) and scratch (the shape of a new one)")
+        return self

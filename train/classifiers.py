@@ -1,0 +1,200 @@
+"""The recipe's own text classifiers, of which a reward is made: RoBERTa with a tokenizer of its own, cross-entropy.
+
+They stand in for published ones (linguistic acceptability, sentiment) where there is no network, and show how a team
+trains its own.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import set_seed
+
+from sawyer.compute import autocast, compute_dtype, pick_device, set_threads
+from sawyer.data import Example, is_held_out, load_examples
+from sawyer.errors import TrainingError
+from sawyer.recipe import ClassifierSpec, Recipe
+from sawyer.runs import Run, write_json
+from sawyer.scoring import encode_single
+from train.callbacks import Reporter
+from train.reward_model import load_classifier, round_to_bfloat16, save_classifier
+from train.reward_report import score_in_batches
+from train.reward_scratch import scratch_start, source_texts
+from train.trainer import ExactTrainer, Rows, pad_right, training_arguments
+
+REPORT = "classifier_report.json"
+SCORE_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A text's token ids and the number of its label."""
+
+    ids: list[int]
+    label: int
+
+
+def train_classifiers(recipe: Recipe, run: Run) -> Path:
+    """Train every classifier of ``recipe.classifiers``; returns a folder with a subfolder for each.
+
+    With a run opened for resuming, finished ones are kept and the interrupted one goes on from its checkpoint.
+
+    Raises:
+        DataError: a source is missing or empty. ModelError: an encoder to start from cannot be loaded.
+        TrainingError: fewer than two labels, nothing left to train on, or the loss is not finite.
+    """
+    assert recipe.classifiers
+    set_threads(recipe.threads)
+    figures: dict[str, Any] = {}
+    for name, spec in recipe.classifiers.items():
+        with Run(run.folder / name, step=f"classifiers.{name}", recipe=recipe, resume=run.resume) as inner:
+            figures[name] = inner.finished or train_classifier(recipe, spec, inner)
+    with run.output("model") as folder:
+        for name in recipe.classifiers:
+            shutil.copytree(run.folder / name / "model", folder / name)
+    told = {name: done.get("held_out", {}).get("accuracy") for name, done in figures.items()}
+    run.finish(run.folder / "model", accuracy=told)
+    return run.folder / "model"
+
+
+def train_classifier(recipe: Recipe, spec: ClassifierSpec, run: Run) -> dict[str, Any]:
+    """Train one classifier into ``run.folder / "model"`` (model, tokenizer, report); returns the report."""
+    examples = load_examples(spec.sources, recipe.seed, spec.labels)
+    names = sorted({example.label for example in examples})
+    if len(names) < 2:
+        raise TrainingError(
+            f"All {len(examples)} records of {run.step}.sources have the label {names[0]!r}: a classifier needs two or "
+            "more. Add a source with others, or map the labels under 'labels'."
+        )
+    device = pick_device()
+    dtype = compute_dtype(recipe.model, device)
+    train = [example for example in examples if not _held_out(example, spec)]
+    texts = (text for part in ((e.text for e in train), source_texts(spec.text_sources, recipe.seed)) for text in part)
+    start: Path | str = spec.model or scratch_start(recipe, run, spec, texts, [len(train)])
+    set_seed(recipe.seed)
+    model, tokenizer = load_classifier(
+        start, spec.max_length, revision=spec.revision if spec.model else None, labels=names, section=run.step
+    )
+    model.to(device)
+    rows, kept = (
+        [Labelled(encode_single(tokenizer, e.text, spec.max_length), names.index(e.label)) for e in part]
+        for part in (train, [example for example in examples if _held_out(example, spec)])
+    )
+    trainer = _trainer(spec, run, model, tokenizer.pad_token_id, rows, kept, dtype)
+    trainer.fit()
+    small = spec.model is None
+    if small:
+        round_to_bfloat16(model)
+    model.eval()
+    held_out = judge(kept, predict(model, kept, tokenizer.pad_token_id, torch.float32), names)
+    report = {"labels": names, "train": dict(Counter(e.label for e in train)), "held_out": held_out}
+    with run.output("model") as folder:
+        save_classifier(model, tokenizer, folder, small=small)
+        write_json(folder / REPORT, report)
+    run.finish(run.folder / "model", steps=trainer.state.global_step, **report)
+    return report
+
+
+class ClassifierTrainer(ExactTrainer):
+    """Mean cross-entropy of the labels."""
+
+    loss_is_scaled_for_ga = False
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Mean over the batch, in nats."""
+        with self.precision():
+            logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+        return cross_entropy(logits.float(), inputs["labels"])
+
+
+def collate(rows: Sequence[Labelled], pad_id: int) -> dict[str, torch.Tensor]:
+    """``input_ids`` and ``attention_mask`` int64 [n, longest], ``labels`` int64 [n]."""
+    return {
+        "input_ids": pad_right([row.ids for row in rows], pad_id),
+        "attention_mask": pad_right([[1] * len(row.ids) for row in rows], 0),
+        "labels": torch.tensor([row.label for row in rows]),
+    }
+
+
+@torch.no_grad()
+def predict(model: Any, rows: Sequence[Labelled], pad_id: int, dtype: torch.dtype) -> np.ndarray:
+    """Number of the likeliest label of each row, float32 [n]; the model is in evaluation mode."""
+
+    def best(batch: list[list[int]]) -> np.ndarray:
+        ids = pad_right(batch, pad_id).to(model.device)
+        mask = pad_right([[1] * len(row) for row in batch], 0).to(model.device)
+        with autocast(model.device, dtype):
+            return model(input_ids=ids, attention_mask=mask).logits.float().argmax(-1).float().cpu().numpy()
+
+    return score_in_batches([row.ids for row in rows], best, SCORE_BATCH)
+
+
+def judge(rows: Sequence[Labelled], predicted: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Accuracy beside the commonest label's share, Matthews correlation, and recall by label; empty without rows."""
+    if not rows:
+        return {}
+    wanted = np.array([row.label for row in rows])
+    table = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(table, (wanted, predicted.astype(np.int64)), 1)
+    counts = table.sum(1)
+    return {
+        "n": len(rows),
+        "accuracy": float(np.trace(table) / len(rows)),
+        "commonest": float(counts.max() / len(rows)),
+        "matthews": matthews(table),
+        "recall": {name: float(table[i, i] / counts[i]) for i, name in enumerate(names) if counts[i]},
+    }
+
+
+def matthews(table: np.ndarray) -> float:
+    """Matthews correlation of a confusion table int64 [wanted, predicted] (Gorodkin 2004); 0 where undefined."""
+    right, total = float(np.trace(table)), float(table.sum())
+    wanted, predicted = table.sum(1).astype(float), table.sum(0).astype(float)
+    spread = (total**2 - (predicted**2).sum()) * (total**2 - (wanted**2).sum())
+    return float((right * total - (wanted * predicted).sum()) / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+def _held_out(example: Example, spec: ClassifierSpec) -> bool:
+    return is_held_out([{"role": "user", "content": example.text}], spec.held_out)
+
+
+def _trainer(
+    spec: ClassifierSpec,
+    run: Run,
+    model: Any,
+    pad_id: int,
+    rows: list[Labelled],
+    kept: list[Labelled],
+    dtype: torch.dtype,
+) -> ClassifierTrainer:
+    if not rows:
+        raise TrainingError(
+            f"Nothing is left to train on: all {len(kept)} records of {run.step}.sources are held out ({run.step}."
+            f"held_out {spec.held_out:g}). Lower it, or add sources."
+        )
+    names = [model.config.id2label[index] for index in range(model.config.num_labels)]
+
+    def figures() -> dict[str, float]:
+        found = judge(kept, predict(model, kept, pad_id, dtype), names)
+        return {f"held_out_{key}": found[key] for key in ("accuracy", "matthews")} if found else {}
+
+    trainer = ClassifierTrainer(
+        run=run,
+        lengths=[len(row.ids) for row in rows],
+        dtype=dtype,
+        model=model,
+        args=training_arguments(run, spec, device=model.device, dtype=dtype, micro_batch=spec.batch_size),
+        train_dataset=Rows(rows),
+        data_collator=partial(collate, pad_id=pad_id),
+    )
+    trainer.add_callback(Reporter(run, tokens=lambda: trainer.tokens, evaluate=figures))
+    return trainer

@@ -6,13 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format setup screenshots clean
+.PHONY: demo test test-slow check format setup screenshots clean
 
 demo: setup
 	$(BIN)/sawyer demo --port $(PORT)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# What takes minutes: killing runs at random moments, training until something is learnt. Continuous integration runs it.
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
 
 # The modules that hold no model code are typed strictly enough for mypy; everything is linted and formatted.
 check: setup

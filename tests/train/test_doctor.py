@@ -38,9 +38,9 @@ def fewer(prompts: Sequence[Any], replies: Replies) -> list[float]:
     return [-score for score in letters(prompts, replies)]
 
 
-def sevens(prompts: Sequence[Any], replies: Replies) -> list[float]:
-    """The same, and one word with that letter counts far more."""
-    return [float(reply.count("e") + 5 * reply.count(" seven")) for reply in replies]
+def digits(prompts: Sequence[Any], replies: Replies) -> list[float]:
+    """The sum of the squares of a reply's digits: nines are best."""
+    return [float(sum(int(letter) ** 2 for letter in reply if letter in "0123456789")) for reply in replies]
 
 
 def longer(prompts: Sequence[Any], replies: Replies) -> list[float]:
@@ -138,38 +138,42 @@ class Broken:
 
 LOOSE = {"kl": {"beta": 0.0}, "lr": 3e-2, "epochs": 4, "target_kl": None}
 BROKEN = {
-    "one word is worth everything": Broken(
-        {"replies repeat themselves", "entropy collapsed"},
-        {**LOOSE, "steps": 16, "score_clip": 100.0, "reward": [asks(sevens)]},
+    "a reward for large numbers": Broken(
+        {"replies repeat themselves"},
+        {**LOOSE, "steps": 16, "score_clip": 1000.0, "empty_score": -1.0, "reward": [asks(digits)]},
     ),
     "no leash": Broken({"KL above 50 nats a response"}, {**LOOSE, "max_new_tokens": 24}),
     "a reward for length": Broken({"replies no longer end"}, {**LOOSE, "max_new_tokens": 16, "reward": [asks(longer)]}),
+    "a reward for short replies": Broken(
+        {"replies far shorter than at the start"},
+        {**LOOSE, "lr": 1e-2, "max_new_tokens": 24, "empty_score": 2.0, "reward": [asks(shorter)]},
+    ),
+    "silence is rewarded": Broken({"empty replies", "entropy collapsed"}, {**LOOSE, "empty_score": 5.0}),
     "a reward that counts characters": Broken(
         {"the reward is little but length"},
         {"steps": 6, "lr": 1e-4, "max_new_tokens": 32, "empty_score": -1.0, "reward": [asks(longer)]},
     ),
-    "a reward for short replies": Broken(
-        {"replies far shorter than at the start"}, {**LOOSE, "empty_score": 1.0, "reward": [asks(shorter)]}
-    ),
-    "silence is rewarded": Broken({"empty replies"}, {**LOOSE, "empty_score": 5.0}),
     "a reward cut off low": Broken({"the reward is saturated"}, {**LOOSE, "score_clip": 0.3, "reward": [asks(longer)]}),
     "a reward that is the same for all": Broken(
-        {"the reward does not tell replies apart"},
-        {"reward": [asks(alike, normalize=False)], "empty_score": 1.0},
+        {"the reward does not tell replies apart"}, {"reward": [asks(alike, normalize=False)], "empty_score": 1.0}
     ),
     "a reward that its guard contradicts": Broken({"reward hacking"}, {**LOOSE, "guard": asks(fewer)}),
     "a rate of almost nothing": Broken(
         {"the policy stands still"},
         {"steps": 24, "lr": 1e-12, "batch_size": 8, "minibatch_size": 8, "micro_batch": 8, "max_new_tokens": 4},
     ),
-    "a rate far too high": Broken({"most of the update is clipped"}, {**LOOSE, "lr": 0.1, "steps": 6, "epochs": 8}),
-    "a value head far too fast": Broken({"the value head predicts worse than a constant"}, {"value_lr": 30.0}),
+    "a rate too high for so many epochs": Broken({"most of the update is clipped"}, {**LOOSE, "epochs": 8}),
+    "a value head too fast": Broken(
+        {"the value head predicts worse than a constant"}, {"value_lr": 1.0, "value_coefficient": 10.0}
+    ),
     "a value head that is not trained": Broken({"the value head has learnt nothing"}, {"value_coefficient": 0.0}),
     "a target KL that ends every update": Broken(
         {"updates are cut short"}, {"target_kl": 1e-7, "lr": 1e-2, "epochs": 8}
     ),
     "replies of another policy": Broken(
-        {"negative KL", "sampling and update disagree"}, {**LOOSE, "steps": 8}, draw_from_the_reference
+        {"negative KL", "sampling and update disagree"},
+        {**LOOSE, "steps": 10},
+        draw_from_the_reference,
     ),
     "dropout in the update": Broken(
         {"old log-probabilities are not the policy's own"}, {"lr": 1e-2, "steps": 8}, leave_dropout_on
@@ -275,11 +279,21 @@ STEADY = {
         ({"objective/kl": float("nan")}, "a figure is not finite"),
     ],
 )
-def test_signs_that_no_small_run_shows_are_read_from_figures(figures: dict[str, float], name: str) -> None:
+def test_each_sign_is_read_from_its_figures_alone(figures: dict[str, float], name: str) -> None:
     healthy = [{"step": step, "heldout/score": 0.4, **STEADY} for step in range(1, 20)]
     assert examine(healthy, SETTINGS) == []
     ill = [*healthy, *({"step": step, "heldout/score": 0.4, **STEADY, **figures} for step in range(20, 24))]
     assert [finding.name for finding in examine(ill, SETTINGS)] == [name]
+
+
+def test_what_most_steps_showed_is_not_forgotten_when_the_rate_has_gone_to_zero() -> None:
+    def rows(clipped: int) -> list[dict[str, float]]:
+        return [{"step": step, **STEADY, "policy/clip_fraction": 0.5 if step <= clipped else 0.0} for step in range(20)]
+
+    assert examine(rows(8), SETTINGS) == []
+    assert [finding.seen for finding in examine(rows(14), SETTINGS)] == [
+        "policy/clip_fraction was 0.5 on average in 15 of 20 steps"
+    ]
 
 
 def test_a_run_that_is_none_is_said(tmp_path: Path, backbone: Path, prompts: str) -> None:

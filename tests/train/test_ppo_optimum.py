@@ -192,11 +192,12 @@ def test_a_bandit_is_solved(wide_backbone: Path, tmp_path: Path) -> None:
         held_out=0.0, kl={"beta": 0.0},
     )  # fmt: skip
     before = first_tokens(told, None, learnt + unseen).mean(0)
-    # Seldom enough to be a task, often enough to be found: what is said about every fiftieth time.
+    # Seldom enough to be a task, often enough to be in every batch: what is said about every twelfth time. In batches
+    # without it whitened advantages are the value head's noise, and a policy may settle elsewhere before it is found.
     texts = [tokenizer.decode([i], skip_special_tokens=True).strip() for i in range(len(tokenizer))]
     lone = [i for i, text in enumerate(texts) if text and texts.count(text) == 1]
-    arm = min(lone, key=lambda i: abs(float(before[i]) - 0.02))
-    assert 0.002 < float(before[arm]) < 0.1
+    arm = min(lone, key=lambda i: abs(float(before[i]) - 0.08))
+    assert 0.02 < float(before[arm]) < 0.3
     adapter = train(told, tmp_path / "run", {texts[arm]: 1.0})
     after = first_tokens(told, adapter, learnt + unseen)[:, arm]
     assert float(after[: len(learnt)].mean()) > 0.95 and float(after.mean()) > 0.95

@@ -1,4 +1,4 @@
-"""The summaries case study in small: a T5 and its classifiers from nothing, PPO under their sum, parts in the report."""
+"""The summaries case study in small: a T5 and its classifiers from nothing, PPO under their sum, the report."""
 
 import json
 import random
@@ -186,7 +186,7 @@ def test_spans_are_left_out_and_can_be_put_back() -> None:
                 mark = spans.setdefault(token, [])
             else:
                 mark.append(token)
-        restored = [t for token in pair.source[:-1] for t in (spans[token] if token in spans else [token])]
+        restored = [t for token in pair.source[:-1] for t in spans.get(token, [token])]
         assert restored == ids and sum(map(len, spans.values())) == 9 and len(spans) == 3
     assert torch.tensor(corrupt(ids[:2], sentinels, eos, random.Random(0)).source).ndim == 1  # however short
 

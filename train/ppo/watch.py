@@ -228,7 +228,7 @@ def _overfitting(rows: Sequence[Row]) -> Finding | None:
     if len(probes) < 2:
         return None
     first, last = (row["objective/score"] - row["heldout/score"] for row in (probes[0], probes[-1]))
-    if min(last, last - first) < 1.0:
+    if min(last, last - first) < max(1.0, 0.25 * probes[-1]["objective/score"]):
         return None
     seen = f"the reward on training prompts is {last:.2f} deviations above that on held-out ones, {first:.2f} at first"
     cure = "add prompts to ppo.prompts, or lower ppo.steps or ppo.epochs"

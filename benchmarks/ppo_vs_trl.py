@@ -40,17 +40,18 @@ TRL_SETTINGS: dict[str, Any] = {
 }
 """TRL at its fastest on two cores, as ``--scan`` found it."""
 
+FROZEN_BF16 = {"policy_dtype": "bfloat16", "reward_dtype": "bfloat16"}
 TRL_VARIANTS: tuple[dict[str, Any], ...] = (
     {},
     {"autocast": True},
-    {"policy_dtype": "bfloat16", "reward_dtype": "bfloat16"},
-    {"policy_dtype": "bfloat16", "reward_dtype": "bfloat16", "value_dtype": "bfloat16"},
-    {"reward_dtype": "bfloat16", "autocast": True},
-    {"micro_batch": 16},
-    {"micro_batch": 8},
-    {"micro_batch": 8, "rollout_batch": 16},
-    {"torch_compile": True},
+    FROZEN_BF16,
+    FROZEN_BF16 | {"autocast": True},
+    FROZEN_BF16 | {"autocast": True, "micro_batch": 16},
+    FROZEN_BF16 | {"autocast": True, "micro_batch": 8},
+    FROZEN_BF16 | {"autocast": True, "micro_batch": 8, "rollout_batch": 8},
+    {"autocast": True, "torch_compile": True},
 )
+"""What the value model learns stays float32: at this learning rate bf16 weights would round every update away."""
 
 
 class Worker:

@@ -188,16 +188,16 @@ def test_a_bandit_is_solved(wide_backbone: Path, tmp_path: Path) -> None:
     unseen = [f"{first} {second}" for first in WORDS[6:] for second in WORDS[:6]]
     prompts = write_lines(tmp_path / "prompts.jsonl", [{"prompt": text} for text in learnt])
     told = one_token(
-        wide_backbone, prompts, steps=40, batch_size=64, minibatch_size=32, micro_batch=32, epochs=4, lr=1e-2,
+        wide_backbone, prompts, steps=40, batch_size=128, minibatch_size=64, micro_batch=64, epochs=4, lr=5e-3,
         held_out=0.0, kl={"beta": 0.0},
     )  # fmt: skip
     before = first_tokens(told, None, learnt + unseen).mean(0)
-    # Seldom enough to be a task, often enough to be in every batch: what is said about every twelfth time. In batches
-    # without it whitened advantages are the value head's noise, and a policy may settle elsewhere before it is found.
+    # Seldom enough to be a task, often enough to be in every batch: what is said about every fiftieth time, and 128
+    # episodes. In batches without it whitened advantages are the value head's noise, and a policy may settle elsewhere.
     texts = [tokenizer.decode([i], skip_special_tokens=True).strip() for i in range(len(tokenizer))]
     lone = [i for i, text in enumerate(texts) if text and texts.count(text) == 1]
-    arm = min(lone, key=lambda i: abs(float(before[i]) - 0.08))
-    assert 0.02 < float(before[arm]) < 0.3
+    arm = min(lone, key=lambda i: abs(float(before[i]) - 0.025))
+    assert 0.01 < float(before[arm]) < 0.1
     adapter = train(told, tmp_path / "run", {texts[arm]: 1.0})
     after = first_tokens(told, adapter, learnt + unseen)[:, arm]
     assert float(after[: len(learnt)].mean()) > 0.95 and float(after.mean()) > 0.95

@@ -164,7 +164,7 @@ def train(told: Recipe, folder: Path, worth: dict[str, float]) -> Path:
     """The real loop, with ``worth`` as the reward in its own units."""
     with Run(folder, step="ppo", recipe=told) as run:
         part = Part("wanted", Wanted(worth), normalized=False)
-        return train_ppo(told, run, told.model.backbone, None, Reward([part]))
+        return train_ppo(told, run, told.model.backbone, None, Reward([part], empty_score=0.0))
 
 
 def first_tokens(told: Recipe, adapter: Path | None, asked: Sequence[str]) -> Tensor:

@@ -9,6 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sawyer.fused.functions import TokenLogprobs
+
+ENTROPY_ROWS = 64
+"""Positions whose distributions are made at a time: 64 of a vocabulary of 8,192 stay in the processor's cache."""
+
 
 class Batch(NamedTuple):
     """Episodes as tensors. Masks come from lengths, never from token ids.
@@ -50,15 +55,21 @@ def position_ids(mask: Tensor) -> Tensor:
 def response_logits(model: Any, batch: Batch, *, decoder_start: int | None = None) -> tuple[Tensor, Tensor]:
     """Logits that predict each response token, and the last hidden states they come from.
 
-    Decoder-only: position C−1+t predicts response token t, so the head runs on the last R+1 positions and the last
-    of them is dropped. Encoder-decoder (``decoder_start`` given): the decoder reads the response shifted right.
+    Decoder-only: position C−1+t predicts response token t, so the head runs on the last R+1 positions but the last.
+    Encoder-decoder (``decoder_start`` given): the decoder reads the response shifted right.
 
     Returns:
         logits ``[B, R, V]`` in the model's precision and hidden states ``[B, R, H]`` (the head's input).
     """
     seen: list[Tensor] = []
-    head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    reach = batch.responses.shape[1]
+
+    def keep(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        # In one piece: a slice would make the head one small product a row, and would leave a copy behind.
+        seen.append(args[0][:, -reach - 1 : -1].contiguous() if decoder_start is None else args[0])
+        return (seen[0],)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(keep)
     try:
         if decoder_start is not None:
             start = torch.full_like(batch.responses[:, :1], decoder_start)
@@ -70,7 +81,6 @@ def response_logits(model: Any, batch: Batch, *, decoder_start: int | None = Non
             ).logits
             return logits, seen[0]
         mask = torch.cat([batch.prompt_mask, batch.response_mask], 1)
-        reach = batch.responses.shape[1]
         logits = model(
             input_ids=torch.cat([batch.prompts, batch.responses], 1),
             attention_mask=mask.long(),
@@ -80,18 +90,18 @@ def response_logits(model: Any, batch: Batch, *, decoder_start: int | None = Non
         ).logits
     finally:
         hook.remove()
-    return logits[:, :-1], seen[0][:, -reach - 1 : -1]
+    return logits, seen[0]
 
 
 def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
     """Float32 log_softmax(logits / temperature) at ``tokens``. Shapes ``[…, V]``, ``[…]`` → ``[…]``."""
-    scaled = logits.float() / temperature
-    picked = scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-    return picked - scaled.logsumexp(-1)
+    return TokenLogprobs.apply(logits, tokens, temperature)
 
 
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Entropy of the sampling distribution in nats, float32. ``[…, V]`` → ``[…]``."""
-    scaled = logits.float() / temperature
-    total = scaled.logsumexp(-1)
-    return total - (scaled.softmax(-1) * scaled).sum(-1)
+    parts = []
+    for some in logits.flatten(0, -2).split(ENTROPY_ROWS):
+        logprobs = (some.float() / temperature).log_softmax(-1)
+        parts.append(-(logprobs.exp() * logprobs).sum(-1))
+    return torch.cat(parts).view(logits.shape[:-1])

@@ -135,6 +135,12 @@ class PpoSpec(Spec):
     temperature: float = Field(1.0, gt=0)
     lr: LearningRate = 1e-5
     value_lr: LearningRate | None = Field(None, description="rate of the value head; default: lr")
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw", description="adamw_8bit keeps its moments in 8 bits (bitsandbytes)"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="make activations again in the backward pass: less memory, about a third more time"
+    )
     grad_norm: float = Field(1.0, gt=0)
     clip: float = Field(0.2, gt=0)
     value_clip: float = Field(0.2, gt=0)

@@ -6,15 +6,17 @@ precision and temperature: with equal adapters the KL is exactly 0, and the firs
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sawyer.compute import autocast, compute_dtype
 from sawyer.errors import ModelError
+from sawyer.fused import fuse
 from sawyer.loading import OWN_BACKBONE
 from sawyer.logprobs import Batch, entropy, response_logits, token_logprobs
 from sawyer.models import Policy
@@ -39,11 +41,27 @@ class Actor:
         policy: has the adapter ``rlf`` already.
         reference: the stage ``rlf`` started from: ``sft``, or ``base`` where the recipe has no sft.
         temperature: of sampling, and therefore of every log-probability.
-        dtype: precision of the forward passes (autocast); log-probabilities and values are float32.
+        dtype: precision of the forward passes; log-probabilities and values are float32.
+        checkpointing: keep each layer's input alone while learning, and make the rest again in the backward pass.
+
+    On a CPU a decoder-only policy is held in that precision and runs by the functions of ``sawyer.fused``; elsewhere
+    autocast sees to the precision.
     """
 
-    def __init__(self, policy: Policy, reference: str, *, temperature: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        reference: str,
+        *,
+        temperature: float,
+        dtype: torch.dtype,
+        checkpointing: bool = False,
+    ) -> None:
         self.policy, self.reference, self.temperature, self.dtype = policy, reference, temperature, dtype
+        quantized = policy.spec.quantization == "nf4"
+        self.fused = policy.device.type == "cpu" and not policy.is_encoder_decoder and not quantized
+        if self.fused:
+            fuse(policy.model, dtype)
         config = policy.model.config
         self._decoder_start = config.decoder_start_token_id if policy.is_encoder_decoder else None
         self.value_head = nn.Linear(config.get_text_config(decoder=True).hidden_size, 1).to(policy.device)
@@ -51,6 +69,10 @@ class Actor:
         nn.init.zeros_(self.value_head.bias)
         # Evaluation mode throughout: an adapter may bring a dropout of its own, and new modules start in train mode.
         policy.model.eval()
+        self._checkpointed: list[nn.Module] = []
+        if checkpointing:
+            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self._checkpointed = [m for m in policy.model.modules() if isinstance(m, GradientCheckpointingLayer)]
 
     @classmethod
     def load(cls, recipe: Recipe, backbone: Path | str, sft: Path | None) -> "Actor":
@@ -63,7 +85,13 @@ class Actor:
             _check_made_for(sft, policy, backbone)
         policy.add_adapter(STAGE, recipe.lora, copy_of="sft" if sft else None)
         dtype = compute_dtype(recipe.model, policy.device)
-        return cls(policy, "sft" if sft else "base", temperature=recipe.ppo.temperature, dtype=dtype)
+        return cls(
+            policy,
+            "sft" if sft else "base",
+            temperature=recipe.ppo.temperature,
+            dtype=dtype,
+            checkpointing=recipe.ppo.gradient_checkpointing,
+        )
 
     def parameters(self) -> list[nn.Parameter]:
         """What PPO trains: the adapter of ``rlf``, then the value head."""
@@ -72,7 +100,20 @@ class Actor:
     @contextmanager
     def learning(self) -> Iterator[None]:
         """Inside, the adapter of ``rlf`` (and nothing else of the policy) collects gradients."""
-        with self.policy.using(STAGE, train=True):
+        # transformers checkpoints layers in train mode only. What lies in the layer keeps its mode.
+        for layer in self._checkpointed:
+            layer.training = True
+        try:
+            with self.policy.using(STAGE, train=True):
+                yield
+        finally:
+            for layer in self._checkpointed:
+                layer.training = False
+
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Inside, ``rlf`` makes replies and nothing else is asked."""
+        with self.policy.merged(STAGE) if self.fused else nullcontext():
             yield
 
     def measure(self, batch: Batch, *, entropies: bool = False) -> Forward:
@@ -96,7 +137,7 @@ class Actor:
         return Batch(*(tensor.to(self.policy.device) for tensor in batch))
 
     def _logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        with autocast(self.policy.device, self.dtype):
+        with nullcontext() if self.fused else autocast(self.policy.device, self.dtype):
             return response_logits(self.policy.model, batch, decoder_start=self._decoder_start)
 
 

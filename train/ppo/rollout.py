@@ -73,15 +73,16 @@ def answer(actor: Actor, tasks: Sequence[Task], spec: PpoSpec, *, seed: int) -> 
     episodes: list[Episode] = []
     for start in range(0, len(tasks), spec.batch_size):
         part = tasks[start : start + spec.batch_size]
-        replies = generate(
-            policy,
-            [task.ids for task in part],
-            stage=STAGE,
-            max_tokens=spec.max_new_tokens,
-            temperature=spec.temperature,
-            seed=row_seed(seed, start),
-            stop=stop,
-        )
+        with actor.speaking():
+            replies = generate(
+                policy,
+                [task.ids for task in part],
+                stage=STAGE,
+                max_tokens=spec.max_new_tokens,
+                temperature=spec.temperature,
+                seed=row_seed(seed, start),
+                stop=stop,
+            )
         episodes += [Episode(task, reply) for task, reply in zip(part, replies, strict=True)]
     return episodes
 
@@ -105,7 +106,8 @@ def collect(actor: Actor, reward: Reward, tasks: Sequence[Task], spec: PpoSpec, 
     lengths = torch.tensor([len(e.reply.ids) for e in episodes], device=device)
     mask = length_mask(lengths, int(lengths.max()))
     measured = [_measure(actor, batch) for batch in batches]
-    old, values, entropy, reference = (_join(parts, mask) for parts in zip(*measured, strict=True))
+    old, values, entropy = (_join(parts, mask) for parts in zip(*measured, strict=True))
+    reference = _join([actor.measure_reference(batch) for batch in batches], mask)
     total = torch.from_numpy(scores.total).to(device)
     return Rollout(episodes, batches, lengths, mask, old, values, entropy, reference, total, scores.raw)
 
@@ -164,11 +166,11 @@ def sample_rows(episodes: Sequence[Episode], scores: Scores, count: int) -> list
 
 
 @torch.no_grad()
-def _measure(actor: Actor, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Old log-probabilities, values, entropy and reference log-probabilities of one micro-batch."""
+def _measure(actor: Actor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Old log-probabilities, values and entropy of one micro-batch."""
     forward = actor.measure(batch, entropies=True)
     assert forward.entropy is not None
-    return forward.logprobs, forward.values, forward.entropy, actor.measure_reference(batch)
+    return forward.logprobs, forward.values, forward.entropy
 
 
 def _join(parts: Sequence[Tensor], mask: Tensor) -> Tensor:

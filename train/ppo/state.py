@@ -31,8 +31,8 @@ def save_state(
     actor.policy.save_adapter(STAGE, folder / ADAPTER)
     tensors = {f"value.{name}": tensor for name, tensor in actor.value_head.state_dict().items()}
     for index, parameter in enumerate(actor.parameters()):
-        for name, tensor in learner.optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{index}.{name}"] = tensor
+        for name, value in learner.optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)  # the 8-bit one counts steps in an int
     tensors["generator"] = torch.get_rng_state()  # nothing draws from it; kept for models that might
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
     figures = {"beta": controller.beta, "reward": reward.state()}
@@ -72,10 +72,11 @@ def load_state(
 
 
 def _load_optimizer(learner: Learner, tensors: dict[str, torch.Tensor]) -> None:
-    states: dict[int, dict[str, torch.Tensor]] = {}
+    states: dict[int, dict[str, Any]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
-            states.setdefault(int(index), {})[name] = tensor
+            counts = name == "step" and not tensor.is_floating_point()
+            states.setdefault(int(index), {})[name] = int(tensor) if counts else tensor
     groups = learner.optimizer.state_dict()["param_groups"]
     learner.optimizer.load_state_dict({"state": states, "param_groups": groups})

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class Learner:
         adapter = actor.parameters()[: -len(head)]
         self.rates = [spec.lr, spec.value_lr or spec.lr]
         groups = [{"params": adapter, "lr": self.rates[0]}, {"params": head, "lr": self.rates[1]}]
-        self.optimizer = torch.optim.AdamW(groups, eps=1e-5, weight_decay=0.0)
+        self.optimizer = _optimizer_class(spec)(groups, eps=1e-5, weight_decay=0.0)
 
     def set_rate(self, share: float) -> None:
         """Set the learning rates to ``share`` of the recipe's."""
@@ -89,6 +90,19 @@ class Learner:
         value, value_clipped = value_loss(forward.values, old_values, targets, mask, self.spec.value_clip)
         gap = float(((forward.logprobs.detach() - old).abs() * mask).max())
         return surrogate, value, value_clipped, gap
+
+
+def _optimizer_class(spec: PpoSpec) -> Any:
+    if spec.optimizer == "adamw":
+        return torch.optim.AdamW
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise TrainingError(
+            "ppo.optimizer adamw_8bit needs the package bitsandbytes, which cannot be imported here "
+            f"({error}). Install it, or set ppo.optimizer to adamw."
+        ) from error
+    return AdamW8bit
 
 
 def summarise(updates: Sequence[Update]) -> dict[str, float]:

@@ -1,0 +1,10 @@
+"""Forward and backward passes of a LoRA policy written out by hand, for training on a CPU.
+
+The parts of a decoder in which autograd spends its time beside the large products (LoRA, normalisation, gating,
+attention) become one autograd function each: they keep less for the backward pass, read it from the cache, and work in
+the weights' own precision. The arithmetic is that of transformers and PEFT; :func:`fuse` puts it into a policy.
+"""
+
+from sawyer.fused.install import can_merge, fuse, lora_layers, merged
+
+__all__ = ["can_merge", "fuse", "lora_layers", "merged"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from sawyer.errors import RecipeError, TrainingError, UsageError
@@ -24,8 +24,9 @@ from sawyer.registry import Registry
 from sawyer.runs import Run
 from sawyer.scoring import Part, Reward
 from tests.train.makers import file_bytes, make_backbone, recipe, sentence, write_lines
+from train import pipeline
 from train.alternatives import configuration, train_alternative
-from train.pipeline import Parts, run_step, steps_of
+from train.pipeline import Parts, run_step, steps_of, train_one
 from train.ppo import train_ppo
 from train.ppo.actor import STAGE, Actor
 from train.ppo.probe import Prober
@@ -332,6 +333,43 @@ def test_missing_stages_are_named(tmp_path: Path) -> None:
 def test_advice_names_the_keys_of_the_method() -> None:
     text = "raise ppo.kl.beta or lower ppo.lr or ppo.steps, add a length part to ppo.reward"
     assert own_keys(text, "grpo") == "raise grpo.beta or lower grpo.lr or grpo.steps, add a length part to ppo.reward"
+
+
+def test_a_resume_of_a_finished_run_registers_and_promotes_nothing(
+    backbone: Path, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fake(step: str, recipe: Recipe, run: Run, parts: Parts) -> Path:
+        with run.output("adapter") as folder:
+            save_file({"step": torch.tensor([float(len(step))])}, folder / "adapter_model.safetensors")
+        run.finish(run.folder / "adapter")
+        return run.folder / "adapter"
+
+    monkeypatch.setattr(pipeline, "_train", fake)
+    settings = told(backbone, prompts, ppo={"reward": [{"length": {"target": 3}}]})
+    home = Home(tmp_path / "home").ensure()
+    registry = Registry.of(settings, home)
+
+    def now() -> tuple[int, str]:
+        current = registry.current("rlf")
+        assert current is not None
+        return len(registry.versions("rlf")), current.ref
+
+    assert [train_one(method, settings, home) for method in ("grpo", "ppo")] == ["rlf@1", "rlf@2"]
+    assert train_one("grpo", settings, home, resume=True) == "rlf@1" and now() == (2, "rlf@2")
+    assert train_one("ppo", settings, home, resume=True) == "rlf@2" and now() == (2, "rlf@2")
+    assert train_one("grpo", settings, home) == "rlf@3" and now() == (3, "rlf@3")  # trained anew
+
+    # Killed between registering and promoting: the version is there, and becomes current now.
+    other = told(backbone, prompts, ppo={"reward": [{"length": {"target": 3}}]}).model_copy(update={"name": "other"})
+    registry = Registry.of(other, home)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Registry, "promote", interrupted)
+        train_one("rloo", other, home)
+    assert train_one("rloo", other, home, resume=True) == "rlf@1" and now() == (1, "rlf@1")
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("method", METHODS)

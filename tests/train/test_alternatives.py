@@ -27,7 +27,7 @@ from sawyer.registry import Registry
 from sawyer.runs import Run
 from sawyer.scoring import Part, Reward
 from tests.train.makers import file_bytes, make_backbone, recipe, sentence, write_lines
-from train import pipeline
+from train import pipeline, trl_trainers
 from train.alternatives import configuration, train_alternative
 from train.doctor import diagnose, find_run, method_of
 from train.pipeline import Parts, run_step, steps_of, train_one
@@ -348,6 +348,18 @@ def test_advice_names_the_keys_of_the_method() -> None:
             named = [found.group().rpartition(".") for found in KEY.finditer(own_keys(sign.cure, method))]
             assert all(key in sections[section].model_fields for section, _, key in named), sign.cure
             assert not [key for section, _, key in named if section == "ppo" and key in sections[method].model_fields]
+
+
+def test_a_collapsing_run_is_stopped_with_advice_on_its_own_keys(
+    backbone: Path, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = trl_trainers.describe
+    monkeypatch.setattr(trl_trainers, "describe", lambda *given: {**described(*given), "objective/kl": 80.0})
+    settings = told(backbone, prompts, ppo={"steps": 8})
+    with pytest.raises(
+        TrainingError, match=r"GRPO was stopped at step 6 .*: raise grpo.beta or lower grpo.lr\. .*ppo.watch"
+    ):
+        train("grpo", settings, tmp_path / "run", None)
 
 
 @pytest.mark.parametrize("method", METHODS)

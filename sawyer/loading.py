@@ -100,6 +100,31 @@ def explain_foreign(what: str, folder: Path, strays: Sequence[str]) -> str:
     )
 
 
+def left_out(model: Any, targets: Any) -> list[str]:
+    """Layers of ``model`` that an adapter of every layer of its own backbone leaves as they are; sorted names.
+
+    Where PEFT adapts fewer than twenty modules it writes them (``targets``, the adapter's ``target_modules``) by full
+    name, layer numbers included. In a deeper backbone all of these find their places and no weight is missing, so
+    that only the layers beyond tell. An adapter of chosen kinds of modules may well be one of chosen layers: no sign.
+    """
+    import torch
+
+    numbered = set() if isinstance(targets, str) else {name for name in targets if _kind(name) != name}
+    head = model.get_output_embeddings()
+    linear = {
+        name.removesuffix(".base_layer")
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head and ".lora_" not in name
+    }
+    kinds = {_kind(name) for name in numbered}
+    return sorted(linear - numbered) if numbered and {_kind(name) for name in linear} <= kinds else []
+
+
+def _kind(name: str) -> str:
+    """A module's name with its layer's number left open."""
+    return ".".join("#" if part.isdigit() else part for part in name.split("."))
+
+
 def _check_folder(name: str | Path, file: str, key: str) -> None:
     """A path that looks local but is not there must not be asked of the hub."""
     text = str(name)

@@ -22,6 +22,7 @@ from sawyer.loading import (
     explain_foreign,
     explain_missing,
     explain_unreadable,
+    left_out,
     load_config,
     load_tokenizer,
     refuse_pickle,
@@ -120,7 +121,8 @@ class Policy:
             if type(error).__name__ != "SafetensorError":
                 raise
             raise ModelError(explain_unreadable(f"adapter of stage {stage}", folder, error)) from error
-        strays = [key for key in (*loaded.unexpected_keys, *loaded.missing_keys) if "lora_" in key]
+        targets = self.model.peft_config[stage].target_modules
+        strays = [*loaded.unexpected_keys, *loaded.missing_keys, *left_out(self.model.get_base_model(), targets)]
         if strays:
             raise ModelError(explain_foreign(f"adapter of stage {stage}", folder, strays))
         self._remember(stage)

@@ -20,6 +20,8 @@ from sawyer.errors import CheckpointError, UsageError
 from sawyer.recipe import METHODS, Recipe, load_recipe, save_resolved
 
 MANIFEST = "manifest.json"
+TORCH_WRITER = ("inline_container", "iostream error", "PytorchStreamWriter")
+"""What torch 2.13's writer of archives says when a file cannot be written."""
 
 
 def hash_file(path: Path) -> str:
@@ -74,9 +76,21 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _is_of_the_disk(error: Exception) -> bool:
-    """Whether the disk refused, by being full for instance: of that safetensors tells by an exception of its own."""
-    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
+def _refusal(error: BaseException) -> str | None:
+    """What the disk said when it refused a file, by being full for instance; None if the error is of another kind.
+
+    Only some libraries pass the system's OSError on. safetensors and tokenizers raise exceptions of their own with
+    its text; torch.save raises RuntimeErrors about its archive, the OSError sometimes being their context.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    text = " ".join(str(error).split())
+    if type(error).__name__ == "SafetensorError" or "(os error " in text:
+        return text
+    if isinstance(error, RuntimeError) and any(sign in text for sign in TORCH_WRITER):
+        said = error.__context__ and _refusal(error.__context__)
+        return said or f"torch could not write a file to its end ({text}), which a full disk is the likely reason of"
+    return None
 
 
 class Run:
@@ -167,11 +181,12 @@ class Run:
             beside.rename(final)
         except Exception as error:
             shutil.rmtree(beside, ignore_errors=True)
-            if not _is_of_the_disk(error):
+            reason = _refusal(error)
+            if reason is None:
                 raise
             raise CheckpointError(
-                f"The checkpoint {final} could not be written: {getattr(error, 'strerror', None) or error}. The one "
-                "before it is intact: free some space and go on with --resume."
+                f"The checkpoint {final} could not be written: {reason}. The one before it is intact: free some space "
+                "and go on with --resume."
             ) from error
         for old in self._checkpoints()[keep:]:
             shutil.rmtree(old, ignore_errors=True)
@@ -225,12 +240,13 @@ class Run:
             shutil.rmtree(final, ignore_errors=True)
             beside.rename(final)
         except Exception as error:
-            if not _is_of_the_disk(error):
+            reason = _refusal(error)
+            if reason is None:
                 raise
             shutil.rmtree(beside, ignore_errors=True)
             raise CheckpointError(
-                f"The folder {final} could not be written: {getattr(error, 'strerror', None) or error}. The "
-                "checkpoints are intact: free some space and go on with --resume."
+                f"The folder {final} could not be written: {reason}. The checkpoints are intact: free some space and "
+                "go on with --resume."
             ) from error
 
     def _checkpoints(self) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sawyer.errors import CheckpointError, UsageError
-from sawyer.runs import MANIFEST
+from sawyer.runs import MANIFEST, hash_file
 
 STAGES = ("base", "sft", "rlf", "reward", "classifiers")
 ADAPTERS = ("sft", "rlf")
@@ -69,6 +69,17 @@ def _manifest(path: Path) -> dict[str, Any]:
     if missing:
         raise CheckpointError(f"{path} is incomplete: {missing[0]} is missing. {CURE}")
     return manifest
+
+
+def holds(version: Version, folder: Path) -> bool:
+    """Whether the version was made of exactly these files; hidden ones and the folder's manifest do not count."""
+    if version.number == 0:
+        return False
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    names = {file.relative_to(folder).as_posix(): file for file in files}
+    found = {name: hash_file(file) for name, file in names.items() if not name.startswith(".") and "/." not in name}
+    found.pop(MANIFEST, None)
+    return _manifest(version.path)["files"] == found
 
 
 def checked_stage(stage: str) -> str:

@@ -14,6 +14,7 @@ from sawyer.home import Home
 from sawyer.recipe import METHODS, Recipe, plan_of
 from sawyer.registry import Registry
 from sawyer.runs import MANIFEST, Run, hash_file, write_json
+from sawyer.stage_version import holds
 
 STEPS = ("base", "sft", "reward", "classifiers", "ppo")
 RLF = ("ppo", *METHODS)
@@ -78,9 +79,16 @@ def run_step(step: str, recipe: Recipe, home: Home, parts: Parts, *, resume: boo
 
 
 def train_one(step: str, recipe: Recipe, home: Home, *, resume: bool = False) -> str:
-    """Run one step on the registry's current versions, register and promote its result; returns its reference."""
+    """Run one step on the registry's current versions, register and promote its result; returns its reference.
+
+    A resumed run that was finished, registered and promoted before is that version: nothing is changed, whatever was
+    trained or promoted since.
+    """
     output = run_step(step, recipe, home, current_parts(recipe, home), resume=resume)
     registry = Registry.of(recipe, home)
+    known = _promoted_before(registry, STAGE_OF[step], output) if resume else None
+    if known is not None:
+        return known
     reference = _register(step, output, recipe, home, registry, current_parts(recipe, home), {})
     registry.promote(reference)
     return reference
@@ -201,6 +209,13 @@ def _publish(recipe: Recipe, home: Home, outputs: dict[str, Path], parts: Parts)
     registry.promote(*made.values())
     write_json(record, {"outputs": digest, "versions": made})
     return made
+
+
+def _promoted_before(registry: Registry, stage: str, output: Path) -> str | None:
+    """The newest version that has exactly the files of ``output`` and was current at some time."""
+    promoted = {reference for entry in registry.promotions.history() for reference in entry["versions"]}
+    same = (version.ref for version in reversed(registry.versions(stage)) if holds(version, output))
+    return next((reference for reference in same if reference in promoted), None)
 
 
 def _register(

@@ -11,6 +11,7 @@ from rich.console import Console
 from sawyer.errors import UsageError
 from sawyer.home import Home
 from sawyer.recipe import Recipe, load_recipe
+from sawyer.registry import Registry
 
 
 def run_train(step: str, recipe_name: str, overrides: list[str], resume: bool, home_path: Path | None) -> None:
@@ -22,7 +23,14 @@ def run_train(step: str, recipe_name: str, overrides: list[str], resume: bool, h
     recipe, home = load_recipe(recipe_name, overrides), Home.find(home_path).ensure()
     with _alone(recipe, home):
         reference = train_one(step, recipe, home, resume=resume)
-    Console().print(f"Done: {reference} is now current. Its run is in {home.runs / recipe.name / step}.")
+    current = Registry.of(recipe, home).get(reference).current
+    done = (
+        f"Done: {reference} is now current."
+        if current
+        else f"This run was finished before: it is {reference}, and another version has been made current since "
+        f"(`sawyer models promote {recipe.name} {reference}` goes back to it)."
+    )
+    Console().print(f"{done} Its run is in {home.runs / recipe.name / step}.")
 
 
 def run_all(recipe_name: str, overrides: list[str], resume: bool, home_path: Path | None) -> None:

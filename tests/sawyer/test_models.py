@@ -114,6 +114,53 @@ def test_a_broken_or_foreign_adapter_is_explained(policy, tiny_adapters, tmp_pat
         policy.load_adapter("sft", tmp_path / "nothing")
 
 
+@pytest.fixture(scope="module")
+def deeper(tiny_backbone, tmp_path_factory):
+    """A backbone of the tiny one's shape with three layers in place of two."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("deeper")
+    config = LlamaConfig.from_pretrained(tiny_backbone)
+    config.update({"num_hidden_layers": 3})
+    LlamaForCausalLM(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_backbone).save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_of_a_shallower_backbone_is_refused_first_or_second(policy, deeper, tiny_adapters, spec):
+    """All its weights find a place, so that PEFT says nothing: the layers beyond would stay the bare backbone's."""
+    foreign = r"adapter of stage sft .* made for another backbone: 7 weights .*layers\.2\..*model\.backbone"
+    with pytest.raises(ModelError, match=foreign):
+        Policy.load(deeper, {"sft": tiny_adapters["sft"]}, spec=spec)
+    other = Policy.load(deeper, spec=spec)
+    other.add_adapter("rlf", LoraSpec(r=4, alpha=8))
+    with pytest.raises(ModelError, match=foreign):
+        other.load_adapter("sft", tiny_adapters["sft"])
+
+
+def test_an_adapter_with_weights_that_find_no_place_is_refused(policy, tiny_adapters, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "adapter"
+    shutil.copytree(tiny_adapters["sft"], folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file(weights | {"base_model.model.score.weight": torch.zeros(1, 32)}, folder / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match=r"made for another backbone: 1 weights .*\.score\."):
+        policy.load_adapter("sft", folder)
+
+
+@pytest.mark.parametrize("target", [["q_proj", "v_proj"], ["layers.0.self_attn.q_proj"], "all-linear"])
+def test_an_adapter_of_chosen_layers_loads_where_it_was_made(deeper, tmp_path, spec, target):
+    policy = Policy.load(deeper, spec=spec)
+    policy.add_adapter("sft", LoraSpec(r=4, alpha=8, target=target))
+    with torch.no_grad():
+        for parameter in policy.parameters_of("sft"):
+            parameter.add_(0.1)
+    policy.save_adapter("sft", tmp_path / "adapter")
+    again = Policy.load(deeper, {"sft": tmp_path / "adapter"}, spec=spec)
+    assert torch.equal(logits(again, "sft"), logits(policy, "sft"))
+
+
 def test_an_absent_hub_model_is_explained(spec):
     with pytest.raises(ModelError, match=r"'nobody/nothing' could not be loaded.*model\.backbone"):
         Policy.load("nobody/nothing", spec=spec)

@@ -2,8 +2,13 @@
 
 import errno
 import json
+import resource
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from sawyer.errors import CheckpointError, UsageError
 from sawyer.recipe import load_recipe
@@ -50,6 +55,53 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, recipe):
         run.save_checkpoint(2, full)
     assert run.latest_checkpoint()[0] == 1
     assert not list((tmp_path / "run/checkpoints").glob(".*"))
+
+
+def by_safetensors(folder):
+    save_file({"x": torch.zeros(9000)}, folder / "x.safetensors")
+
+
+def by_torch(folder):
+    torch.save({"x": torch.zeros(9000)}, folder / "x.pt")
+
+
+def by_torch_through_python(folder):
+    torch.save({"x": torch.zeros(9000)}, folder / "ä.pt")  # a name that torch leaves to Python's files
+
+
+def by_tokenizers(folder):
+    Tokenizer(WordLevel({str(number): number for number in range(9000)}, "0")).save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("refused", [by_safetensors, by_torch, by_torch_through_python, by_tokenizers])
+def test_whatever_library_the_disk_refuses_it_is_said_alike(tmp_path, recipe, refused):
+    """The libraries pass the system's error on in four ways, two of which are no OSError."""
+    run = Run(tmp_path / "run", step="sft", recipe=recipe, resume=True)
+    run.save_checkpoint(1, write("good"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        with pytest.raises(CheckpointError, match=r"step-0000002 could not be written: .*one before it is intact"):
+            run.save_checkpoint(2, refused)
+        with (
+            pytest.raises(CheckpointError, match=r"adapter could not be written: .*--resume"),
+            run.output("adapter") as f,
+        ):
+            refused(f)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert run.latest_checkpoint()[0] == 1
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-0000001"]
+
+
+def test_an_error_that_is_not_of_the_disk_stays_what_it_is(tmp_path, recipe):
+    run = Run(tmp_path / "run", step="sft", recipe=recipe)
+
+    def wrong(folder):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run.save_checkpoint(1, wrong)
 
 
 def test_the_manifest_proves_a_step_done(tmp_path, recipe):

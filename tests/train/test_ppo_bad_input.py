@@ -186,9 +186,14 @@ def adapter_of(backbone: Path, folder: Path) -> Path:
 @pytest.mark.filterwarnings("ignore:Found missing adapter keys")  # said by PEFT, which goes on nevertheless
 @pytest.mark.parametrize(
     ("adapters", "policys"),
-    # Of four layers on: PEFT then writes down which kinds of layers it adapts, and no longer each by its number.
-    [({"hidden_size": 64}, {}), ({"num_hidden_layers": 3}, {}), ({"num_hidden_layers": 4}, {"num_hidden_layers": 5})],
-    ids=["of another width", "of more layers", "of fewer layers"],
+    # Below twenty adapted modules PEFT writes each down by its layer's number, and from there on the kinds alone.
+    [
+        ({"hidden_size": 64}, {}),
+        ({"num_hidden_layers": 3}, {}),
+        ({"num_hidden_layers": 1}, {}),
+        ({"num_hidden_layers": 4}, {"num_hidden_layers": 5}),
+    ],
+    ids=["of another width", "of more layers", "of fewer layers by number", "of fewer layers by kind"],
 )
 def test_an_adapter_of_a_backbone_of_another_shape_is_refused(
     backbone: Path, prompts: str, tmp_path: Path, adapters: dict[str, int], policys: dict[str, int]

@@ -7,7 +7,6 @@ private to TRL: those of 1.16.
 """
 
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,6 @@ from sawyer.logprobs import position_ids
 from sawyer.models import Policy
 from sawyer.progress import Tick, note, progress
 from sawyer.recipe import Plan
-from sawyer.recipe.alternatives import SHARED
 from sawyer.runs import Run, write_json
 from train.ppo.actor import STAGE
 from train.ppo.maths import linear_decay
@@ -143,17 +141,16 @@ class SharedRollouts(SealedCheckpoints):
 
     def _watch(self, step: int) -> None:
         """Say each warning once; raise on a collapse."""
-        for finding in examine(self.history, self.plan.ppo):
-            text = own_keys(finding.text, self.plan.method)
+        for finding in examine(self.history, self.plan.ppo, self.plan.method):
             if finding.stops:
                 raise TrainingError(
-                    f"{self.plan.method.upper()} was stopped at step {step} because the policy is collapsing: {text} "
-                    f"The checkpoints, the metrics and the best policy are in {self.run.folder}. To train on "
-                    "regardless, set ppo.watch to false."
+                    f"{self.plan.method.upper()} was stopped at step {step} because the policy is collapsing: "
+                    f"{finding.text} The checkpoints, the metrics and the best policy are in {self.run.folder}. To "
+                    "train on regardless, set ppo.watch to false."
                 )
             if finding.name not in self.warned:
                 self.warned.add(finding.name)
-                note(f"step {step}: {text}")
+                note(f"step {step}: {finding.text}")
 
     # What TRL asks for in the course of a step
 
@@ -262,12 +259,6 @@ def places_of(dealt: Sequence[Task], episodes: Sequence[Episode]) -> list[int]:
     for place, episode in enumerate(episodes):
         found.setdefault(id(episode.task), []).append(place)
     return [found[id(task)].pop() for task in dealt]
-
-
-def own_keys(text: str, method: str) -> str:
-    """Advice for PPO with the keys that ``method`` has of its own: ``grpo.lr`` for ``ppo.lr``."""
-    text = re.sub(r"\bppo\.kl\.(beta|target)\b", f"{method}.beta", text)
-    return re.sub(rf"\bppo\.({'|'.join(SHARED)})\b", rf"{method}.\1", text)
 
 
 def _with_positions(_: Any, args: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -110,11 +110,11 @@ def pipeline(
 @app.command()
 def doctor(
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="Folder of a PPO run, or its recipe's name.")
+        str | None, typer.Argument(metavar="[RUN]", help="Folder of a run of PPO, GRPO or RLOO, or its recipe's name.")
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Check this machine, or diagnose a PPO run: exit code 1 if something is wrong."""
+    """Check this machine, or diagnose a run of PPO, GRPO or RLOO: exit code 1 if something is wrong."""
     from sawyer.cli.doctor import run_doctor
 
     raise typer.Exit(run_doctor(run, home))

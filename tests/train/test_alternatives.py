@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,22 +21,27 @@ from transformers import AutoModelForCausalLM
 from sawyer.errors import RecipeError, TrainingError, UsageError
 from sawyer.home import Home
 from sawyer.models import Policy
-from sawyer.recipe import Plan, Recipe, load_recipe, plan_of
+from sawyer.recipe import LoraSpec, ModelSpec, Plan, PpoSpec, Recipe, load_recipe, plan_of
+from sawyer.recipe.alternatives import GrpoSpec, RlooSpec
 from sawyer.registry import Registry
 from sawyer.runs import Run
 from sawyer.scoring import Part, Reward
 from tests.train.makers import file_bytes, make_backbone, recipe, sentence, write_lines
-from train import pipeline
+from train import pipeline, trl_trainers
 from train.alternatives import configuration, train_alternative
+from train.doctor import diagnose, find_run, method_of
 from train.pipeline import Parts, run_step, steps_of, train_one
 from train.ppo import train_ppo
 from train.ppo.actor import STAGE, Actor
+from train.ppo.curves import PANELS, draw_curves, shown
 from train.ppo.probe import Prober
 from train.ppo.prompts import load_tasks
-from train.trl_trainers import GrpoRun, RlooRun, own_keys
+from train.ppo.watch import own_keys, signs
+from train.trl_trainers import GrpoRun, RlooRun
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("grpo", "rloo")
+KEY = re.compile(r"\b(ppo\.kl|ppo|grpo|rloo|lora|model)\.\w+")
 
 
 class Letters:
@@ -333,6 +340,63 @@ def test_missing_stages_are_named(tmp_path: Path) -> None:
 def test_advice_names_the_keys_of_the_method() -> None:
     text = "raise ppo.kl.beta or lower ppo.lr or ppo.steps, add a length part to ppo.reward"
     assert own_keys(text, "grpo") == "raise grpo.beta or lower grpo.lr or grpo.steps, add a length part to ppo.reward"
+    assert own_keys(text, "ppo") == text
+    # What a cure names is a key of that section: the method's own, or one that PPO's has and the method's has not.
+    sections = {"grpo": GrpoSpec, "rloo": RlooSpec, "ppo": PpoSpec, "lora": LoraSpec, "model": ModelSpec}
+    for method in METHODS:
+        for sign in signs(plan_of(method, load_recipe("tiny")).ppo):
+            named = [found.group().rpartition(".") for found in KEY.finditer(own_keys(sign.cure, method))]
+            assert all(key in sections[section].model_fields for section, _, key in named), sign.cure
+            assert not [key for section, _, key in named if section == "ppo" and key in sections[method].model_fields]
+
+
+def test_a_collapsing_run_is_stopped_with_advice_on_its_own_keys(
+    backbone: Path, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = trl_trainers.describe
+    monkeypatch.setattr(trl_trainers, "describe", lambda *given: {**described(*given), "objective/kl": 80.0})
+    settings = told(backbone, prompts, ppo={"steps": 8})
+    with pytest.raises(
+        TrainingError, match=r"GRPO was stopped at step 6 .*: raise grpo.beta or lower grpo.lr\. .*ppo.watch"
+    ):
+        train("grpo", settings, tmp_path / "run", None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_doctor_knows_the_method_and_its_keys(
+    method: str, whole: dict[str, tuple[Path, Recipe]], tmp_path: Path
+) -> None:
+    """Of a finished run by its manifest, of one under way by its folder, as both lie under ``runs/<recipe>``."""
+    home = Home(tmp_path / "home").ensure()
+    run = home.runs / "test" / method
+    shutil.copytree(whole[method][0], run)
+    rows = rows_of(run)
+    drifted = [{**rows[-1], "step": step, "objective/kl": 80.0} for step in range(5, 12)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *drifted]))
+    assert find_run(f"test/{method}", home) == find_run("test", home) == find_run(str(run), home) == run
+    for name in (run, run.with_name(f"{method}.before"), tmp_path / "anywhere"):
+        run.rename(name)
+        cures = [finding.cure for finding in diagnose(name).findings if finding.name.startswith("KL above")]
+        assert cures == [f"raise {method}.beta or lower {method}.lr"]
+        name.rename(run)
+    (run / "manifest.json").unlink()
+    assert method_of(run) == method
+    with pytest.raises(UsageError, match=rf"no run 'other' of PPO, GRPO or RLOO.*: test/{method}\."):
+        find_run("other", home)
+    folder = home.runs / "test" / "ppo"
+    shutil.copytree(run, folder)
+    assert find_run("test", home) == folder and method_of(folder) == "ppo"
+
+
+def test_curves_leave_out_what_a_run_has_no_figures_of(whole: dict[str, tuple[Path, Recipe]], tmp_path: Path) -> None:
+    rows = rows_of(whole["grpo"][0])
+    titles = [title for title, _ in PANELS]
+    assert list(shown(rows)) == titles[:-1] and "value head" in titles[-1]
+    assert list(shown([{**row, "value/explained_variance": 0.5} for row in rows])) == titles
+    assert shown([{"step": 1, "objective/entropy": 2.0}]) == {"Entropy, nats a token": {"policy": [(1, 2.0)]}}
+    for number, some in enumerate((rows, rows[:1], [{"step": 1.0, "objective/entropy": 2.0}])):
+        draw_curves(some, tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_resume_of_a_finished_run_registers_and_promotes_nothing(

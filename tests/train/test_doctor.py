@@ -298,7 +298,7 @@ def test_what_most_steps_showed_is_not_forgotten_when_the_rate_has_gone_to_zero(
 
 def test_a_run_that_is_none_is_said(tmp_path: Path, backbone: Path, prompts: str) -> None:
     home = Home(tmp_path).ensure()
-    with pytest.raises(UsageError, match=r"no PPO run 'nano'.*none yet"):
+    with pytest.raises(UsageError, match=r"no run 'nano' of PPO.*none yet"):
         find_run("nano", home)
     with Run(home.runs / "test" / "ppo", step="ppo", recipe=told(backbone, prompts)) as run:
         run.log(0, **{"heldout/score": 0.0})

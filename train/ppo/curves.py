@@ -1,4 +1,4 @@
-"""The curves of a PPO run as one PNG: score, KL, length and ends, entropy and explained variance by step."""
+"""The curves of a run as one PNG: score, KL, length and ends, entropy and explained variance by step."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,20 +18,33 @@ PANELS = (
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], file: Path) -> None:
-    """Draw the metrics (rows of ``metrics.jsonl``) into the PNG ``file``."""
+    """Draw the metrics (rows of ``metrics.jsonl``) into the PNG ``file``.
+
+    A panel without any figure is left out: GRPO and RLOO have no value head.
+    """
     # Imported here: matplotlib takes a second. Figure without pyplot keeps no global state and needs no display.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 9), layout="constrained")
-    grid: Any = figure.subplots(3, 2)
-    for axes, (title, lines) in zip(grid.flat, PANELS, strict=True):
-        for key, label in lines:
-            points = [(row["step"], row[key]) for row in rows if key in row]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 20 else None, ms=3)
+    panels = shown(rows)
+    figure = Figure(figsize=(11, 3 * -(-len(panels) // 2)), layout="constrained")
+    grid: Any = figure.subplots(-(-len(panels) // 2), 2, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    for axes, (title, lines) in zip(grid.flat, panels.items(), strict=False):
+        for label, points in lines.items():
+            axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) < 20 else None, ms=3)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step", fontsize=8)
         axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8)
+        axes.legend(fontsize=8)
     figure.savefig(file, dpi=110)
+
+
+def shown(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """The points (step, value) of each line of each panel, by title and label; of none that has no points."""
+    panels = {}
+    for title, lines in PANELS:
+        drawn = {label: [(row["step"], row[key]) for row in rows if key in row] for key, label in lines}
+        if any(drawn.values()):
+            panels[title] = {label: points for label, points in drawn.items() if points}
+    return panels

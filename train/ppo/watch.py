@@ -6,10 +6,12 @@ one leaves it for good. Signs: design, PPO table, row 17; "The N Implementation 
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sawyer.recipe import PpoSpec
+from sawyer.recipe.alternatives import SHARED
 
 WINDOW = 3
 """Steps in a row that must show a sign; also the number of first steps averaged as the start."""
@@ -57,19 +59,27 @@ class Sign:
     mostly: bool = False
 
 
-def examine(rows: Sequence[Row], spec: PpoSpec | None = None) -> list[Finding]:
+def examine(rows: Sequence[Row], spec: PpoSpec | None = None, method: str = "ppo") -> list[Finding]:
     """What is wrong at the end of these rows; empty while the run is healthy.
 
     Args:
         rows: metrics by step, oldest first; keys that no sign names are ignored, and so are signs without figures.
-        spec: the run's ``ppo`` section, for signs that depend on its settings.
+        spec: the run's ``ppo`` section, for signs that depend on its settings; of GRPO and RLOO their plan's.
+        method: of the run: ``ppo``, or ``grpo`` or ``rloo``, whose own keys the cures then name.
     """
-    broken = _not_finite(rows)
-    if broken is not None:
-        return [broken]
-    found = [_lasting(sign, rows) for sign in signs(spec)]
-    found += [_idle_value_head(rows), _hacking(rows), _overfitting(rows)]
-    return [finding for finding in found if finding is not None]
+    found = [_not_finite(rows)]
+    if found == [None]:
+        found = [_lasting(sign, rows) for sign in signs(spec)]
+        found += [_idle_value_head(rows), _hacking(rows, spec), _overfitting(rows)]
+    return [replace(finding, cure=own_keys(finding.cure, method)) for finding in found if finding is not None]
+
+
+def own_keys(cure: str, method: str) -> str:
+    """Advice for PPO with the keys that ``method`` has of its own: ``grpo.lr`` for ``ppo.lr``; the others stay."""
+    if method == "ppo":
+        return cure
+    cure = re.sub(r"\bppo\.kl\.(beta|target)\b", f"{method}.beta", cure)
+    return re.sub(rf"\bppo\.({'|'.join(SHARED)})\b", rf"{method}.\1", cure)
 
 
 def collapse(rows: Sequence[Row], spec: PpoSpec | None = None) -> str | None:
@@ -81,8 +91,13 @@ def signs(spec: PpoSpec | None) -> list[Sign]:
     """All signs for a run with these settings."""
     target = spec.kl.target if spec else None
     max_kl = max(MAX_KL, 5.0 * (target or 0.0))
-    leash = f"{'lower ppo.kl.target' if target else 'raise ppo.kl.beta'} or lower ppo.lr"
+    leash = f"{_shorter(spec)} or lower ppo.lr"
     return [*_of_the_policy(max_kl, leash), *_of_the_reward(spec, leash), *_of_the_update(spec)]
+
+
+def _shorter(spec: PpoSpec | None) -> str:
+    """What keeps the policy nearer to its reference: the one of two keys that counts in this run."""
+    return "lower ppo.kl.target" if spec and spec.kl.target else "raise ppo.kl.beta"
 
 
 def _of_the_policy(max_kl: float, leash: str) -> list[Sign]:
@@ -204,7 +219,7 @@ def _idle_value_head(rows: Sequence[Row]) -> Finding | None:
     return Finding("the value head has learnt nothing", seen, meaning, cure, stops=False)
 
 
-def _hacking(rows: Sequence[Row]) -> Finding | None:
+def _hacking(rows: Sequence[Row], spec: PpoSpec | None) -> Finding | None:
     """The reward up while the guard, a second reward that PPO does not see, goes down (Goodhart; Gao et al. 2022)."""
     probes = [row for row in rows if "heldout/guard" in row and "heldout/score" in row]
     if len(probes) < 2:
@@ -218,7 +233,7 @@ def _hacking(rows: Sequence[Row]) -> Finding | None:
         f"{int(first['step'])}"
     )
     meaning = "The policy has found what the reward model overlooks"
-    cure = "stop at an earlier checkpoint, lower ppo.kl.target or raise ppo.kl.beta, or add the guard to ppo.reward"
+    cure = f"stop at an earlier checkpoint, {_shorter(spec)}, or add the guard to ppo.reward"
     return Finding("reward hacking", seen, meaning, cure, stops=False)
 
 

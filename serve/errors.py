@@ -1,7 +1,9 @@
 """Every error a client can see, in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``."""
 
 import logging
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,6 +21,12 @@ logger = logging.getLogger(__name__)
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SHOWN = 120  # characters of an offending value that are repeated in a message
+_START = r"(?:~|\.{1,2})?/"
+_PATH = re.compile(
+    rf"""(['"]){_START}.*?\1"""  # in quotes, spaces included
+    rf"""|(?<![\w.:/~]){_START}[^\s'",;()]*[^\s'",;().:]"""  # absolute, or relative to here, the user's home
+    r"""|(?<![\w.:/~-])[\w.-]+(?:/[\w.-]*\w){2,}"""  # names within names within names; a model of the hub has one slash
+)
 
 
 class ApiError(Exception):
@@ -116,6 +124,14 @@ def from_exception(error: Exception) -> ApiError:
     logger.error("unexpected error", exc_info=error)
     text = "Something went wrong inside the server; the fault is not in your request. The server's log has more."
     return ApiError(500, text, code="internal_error")
+
+
+def without_paths(text: str) -> str:
+    """A message about the server's own files for anybody to read: a path tells strangers of users and folders."""
+    # These first and whole: a name with a space in it would end the pattern's match.
+    for place in sorted({str(Path.home()), str(Path.cwd())} - {"/"}, key=len, reverse=True):
+        text = text.replace(place, "~")
+    return _PATH.sub("[path]", text)
 
 
 def from_validation(problems: Sequence[dict[str, Any]]) -> ApiError:

@@ -17,7 +17,7 @@ from sawyer.errors import SawyerError
 from sawyer.types import Stage
 from serve.batch import CLOSING, BatchDecoder, LocalReply, RunningRow
 from serve.engine import Job, Prepared, State
-from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady, unknown_stage
+from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady, unknown_stage, without_paths
 
 if TYPE_CHECKING:  # torch takes seconds to import; the loading thread does it
     from sawyer.models import Policy
@@ -162,7 +162,8 @@ class LocalEngine:
         except Exception as error:
             known = isinstance(error, SawyerError)
             logger.error("The model could not be loaded: %s", error, exc_info=None if known else error)
-            self._failure = str(error) if known else f"{type(error).__name__}, see the server's log"
+            cause = without_paths(str(error)) if known else type(error).__name__
+            self._failure = f"{cause.rstrip('.')}. The server's log says more."
             return
         self._loaded = loaded
         while batch := self._next_batch():

@@ -14,6 +14,7 @@ from sawyer.home import Home
 from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from serve.app import build_app, create_app
+from serve.errors import without_paths
 from serve.limits import ClientLimits, Unlimited, client_of, rate_limit_from_environment
 from serve.scorer import BackgroundScorer
 from tests.serve import tiny
@@ -239,16 +240,43 @@ def test_a_recipe_is_served_from_its_registry(tmp_path, monkeypatch):
     assert (home.root / "sawyer.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("There is no folder /srv/models/a-b. Correct it.", "There is no folder [path]. Correct it."),
+        ("The adapter in /srv/x/1 (fingerprints 1 and 2): no", "The adapter in [path] (fingerprints 1 and 2): no"),
+        ("No such file: '/srv/My Models/config.json', sorry", "No such file: [path], sorry"),
+        ('"~/models/x" and ../models and ./y/z.json,', "[path] and [path] and [path],"),
+        ("of models/own/llama: torn", "of [path]: torn"),
+        ("The backbone 'google/flan-t5-small' is gated", "The backbone 'google/flan-t5-small' is gated"),
+        ("see https://huggingface.co/google/flan-t5-small/tree for 1/2", None),
+        ("q_proj.weight of layers.0 and/or lora_A: 3 + 4 / 5", None),
+    ],
+)
+def test_paths_are_left_out_of_what_strangers_read(text, shown):
+    assert without_paths(text) == (text if shown is None else shown)
+
+
+def test_a_home_with_a_space_in_its_name_is_left_out_whole(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/Ada Lovelace")
+    assert without_paths("Torn: /home/Ada Lovelace/.sawyer/registry/1.") == "Torn: [path]."
+
+
 def test_a_recipe_without_any_model_is_refused_at_once(tmp_path):
     with pytest.raises(UsageError, match="sawyer pipeline served"):
         build_app(served_recipe(), Home(tmp_path / "home"))
 
 
-def test_a_recipe_whose_model_cannot_be_loaded_says_so_at_readyz(tmp_path, monkeypatch):
+def test_a_recipe_whose_model_cannot_be_loaded_says_so_at_readyz(tmp_path, monkeypatch, caplog):
+    """The cause to everybody, the folder to the server's log alone."""
     monkeypatch.delenv("SAWYER_DB", raising=False)
     recipe = Recipe.model_validate({"name": "gone", "model": {"backbone": str(tmp_path / "absent")}})
     with TestClient(build_app(recipe, Home(tmp_path / "home"))) as client:
         wait_for(lambda: client.get("/readyz").json()["status"] == "failed", 30)
-        assert "absent" in client.get("/readyz").json()["detail"]
+        detail = client.get("/readyz").json()["detail"]
+        assert detail == (
+            "There is no folder [path]. Correct model.backbone or train the model first. The server's log says more."
+        )
+        assert str(tmp_path / "absent") in caplog.text
         assert client.get("/healthz").status_code == 200
         assert client.post("/v1/compare", json={"messages": HI}).status_code == 503

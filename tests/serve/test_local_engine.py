@@ -251,7 +251,7 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
     stages = {"base": tmp_path / "absent"}
     engine = started(LocalEngine(lambda: Loaded(tiny.load(stages), {}), context=96))
     state, why = engine.status()
-    assert state == "failed" and "absent" in why
+    assert state == "failed" and "no folder [path]" in why and "log says more" in why
     with pytest.raises(NotReady) as refused:
         asyncio.run(engine.prepare(jobs_for(QUESTION, greedy())))
     assert refused.value.status == 503

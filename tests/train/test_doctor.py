@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from sawyer.cli.doctor import run_doctor
 from sawyer.errors import TrainingError, UsageError
 from sawyer.home import Home
 from sawyer.recipe import LoraSpec, ModelSpec, PpoSpec, Recipe, load_recipe
 from sawyer.runs import Run, read_lines
+from sawyer.scoring import Scores
 from tests.test_cli import sawyer
 from tests.train.makers import make_ending_backbone, prompts_in, recipe
 from train.doctor import diagnose, find_run
@@ -38,9 +41,9 @@ def fewer(prompts: Sequence[Any], replies: Replies) -> list[float]:
     return [-score for score in letters(prompts, replies)]
 
 
-def digits(prompts: Sequence[Any], replies: Replies) -> list[float]:
-    """The sum of the squares of a reply's digits: nines are best."""
-    return [float(sum(int(letter) ** 2 for letter in reply if letter in "0123456789")) for reply in replies]
+def capitals(prompts: Sequence[Any], replies: Replies) -> list[float]:
+    """The sum of the fourth powers of the places of a reply's capitals in the alphabet: Zs are best by far."""
+    return [float(sum((ord(letter) - 64) ** 4 for letter in reply if "A" <= letter <= "Z")) for reply in replies]
 
 
 def longer(prompts: Sequence[Any], replies: Replies) -> list[float]:
@@ -64,6 +67,17 @@ def draw_from_the_reference(patch: pytest.MonkeyPatch) -> None:
     """A sampler that never hears of the updates, as an inference server with stale weights."""
     generate = rollout.generate
     patch.setattr(rollout, "generate", lambda *given, **named: generate(*given, **named | {"stage": "base"}))
+
+
+def score_by_length(patch: pytest.MonkeyPatch) -> None:
+    """A reward that gives every reply its number of tokens, whatever it says."""
+    judge = rollout.judge
+
+    def counted(reward: Any, episodes: Sequence[rollout.Episode], penalty: float) -> Scores:
+        lengths = np.array([len(episode.reply.ids) for episode in episodes], dtype=np.float32)
+        return Scores(judge(reward, episodes, penalty).raw, lengths / 10)
+
+    patch.setattr(rollout, "judge", counted)
 
 
 def leave_dropout_on(patch: pytest.MonkeyPatch) -> None:
@@ -136,58 +150,76 @@ class Broken:
     spoil: Callable[[pytest.MonkeyPatch], None] = lambda patch: None
 
 
+# Each is broken so thoroughly that the fault does not hang on what is drawn or rounded: five seeds and two ways of
+# rounding were tried, and the figure that gives it away lies past its threshold by a half of it or more.
 LOOSE = {"kl": {"beta": 0.0}, "lr": 3e-2, "epochs": 4, "target_kl": None}
+NO_BOUNDS = {**LOOSE, "clip": 10.0, "score_clip": 1000.0}
 BROKEN = {
-    "a reward for large numbers": Broken(
+    "a reward for capitals": Broken(
         {"replies repeat themselves"},
-        {**LOOSE, "steps": 16, "score_clip": 1000.0, "empty_score": -1.0, "reward": [asks(digits)]},
+        {**NO_BOUNDS, "steps": 16, "lr": 1e-2, "max_new_tokens": 20, "reward": [asks(capitals)]},
     ),
-    "no leash": Broken({"KL above 50 nats a response"}, {**LOOSE, "max_new_tokens": 24}),
+    "no leash": Broken({"KL above 50 nats a response"}, {**NO_BOUNDS, "steps": 9, "max_new_tokens": 40}),
     "a reward for length": Broken({"replies no longer end"}, {**LOOSE, "max_new_tokens": 16, "reward": [asks(longer)]}),
     "a reward for short replies": Broken(
         {"replies far shorter than at the start"},
-        {**LOOSE, "lr": 1e-2, "max_new_tokens": 24, "empty_score": 2.0, "reward": [asks(shorter)]},
+        {**LOOSE, "lr": 6e-3, "max_new_tokens": 24, "empty_score": 2.0, "reward": [asks(shorter)]},
     ),
     "silence is rewarded": Broken({"empty replies", "entropy collapsed"}, {**LOOSE, "empty_score": 5.0}),
-    "a reward that counts characters": Broken(
-        {"the reward is little but length"},
-        {"steps": 6, "lr": 1e-4, "max_new_tokens": 32, "empty_score": -1.0, "reward": [asks(longer)]},
+    "a reward that counts tokens": Broken(
+        {"the reward is little but length"}, {"steps": 6, "max_new_tokens": 16}, score_by_length
     ),
-    "a reward cut off low": Broken({"the reward is saturated"}, {**LOOSE, "score_clip": 0.3, "reward": [asks(longer)]}),
+    "a reward in units of its own": Broken(
+        {"the reward is saturated"},
+        {"steps": 7, "score_clip": 0.3, "empty_score": 0.3, "reward": [asks(longer, normalize=False)]},
+    ),
     "a reward that is the same for all": Broken(
-        {"the reward does not tell replies apart"}, {"reward": [asks(alike, normalize=False)], "empty_score": 1.0}
+        {"the reward does not tell replies apart"},
+        {"steps": 7, "reward": [asks(alike, normalize=False)], "empty_score": 1.0},
     ),
-    "a reward that its guard contradicts": Broken({"reward hacking"}, {**LOOSE, "guard": asks(fewer)}),
+    "a reward that its guard contradicts": Broken({"reward hacking"}, {**LOOSE, "steps": 8, "guard": asks(fewer)}),
     "a rate of almost nothing": Broken(
         {"the policy stands still"},
         {"steps": 24, "lr": 1e-12, "batch_size": 8, "minibatch_size": 8, "micro_batch": 8, "max_new_tokens": 4},
     ),
-    "a rate too high for so many epochs": Broken({"most of the update is clipped"}, {**LOOSE, "epochs": 8}),
-    "a value head too fast": Broken(
-        {"the value head predicts worse than a constant"}, {"value_lr": 1.0, "value_coefficient": 10.0}
+    "a rate too high for so narrow a clip": Broken(
+        {"most of the update is clipped"}, {**LOOSE, "steps": 7, "epochs": 6, "clip": 0.02}
+    ),
+    "a value head too fast for so small a reward": Broken(
+        {"the value head predicts worse than a constant"},
+        {"value_lr": 1.0, "kl": {"beta": 0.0}, "score_clip": 0.01, "empty_score": -0.01},
     ),
     "a value head that is not trained": Broken({"the value head has learnt nothing"}, {"value_coefficient": 0.0}),
     "a target KL that ends every update": Broken(
-        {"updates are cut short"}, {"target_kl": 1e-7, "lr": 1e-2, "epochs": 8}
+        {"updates are cut short"}, {"steps": 7, "target_kl": 1e-7, "lr": 1e-2, "epochs": 8}
     ),
     "replies of another policy": Broken(
         {"negative KL", "sampling and update disagree"},
-        {**LOOSE, "steps": 10},
+        {**LOOSE, "steps": 7},
         draw_from_the_reference,
     ),
     "dropout in the update": Broken(
-        {"old log-probabilities are not the policy's own"}, {"lr": 1e-2, "steps": 8}, leave_dropout_on
+        {"old log-probabilities are not the policy's own"}, {"lr": 1e-2, "steps": 7}, leave_dropout_on
     ),
 }
 
 
-@pytest.mark.parametrize("fault", BROKEN)
+LONG = {"a reward for capitals", "no leash", "a reward for length", "a reward for short replies"}
+RUNS = [(fault, seed) for seed in (3, 1, 2) for fault in BROKEN]
+
+
+@pytest.mark.parametrize(
+    ("fault", "seed"),
+    [pytest.param(*run, marks=[pytest.mark.slow] if run[0] in LONG or run[1] != 3 else []) for run in RUNS],
+)
 def test_the_fault_of_a_broken_run_is_named(
-    backbone: Path, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+    backbone: Path, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, seed: int
 ) -> None:
+    """Whatever is drawn: a fault that one seed shows and another hides would be found by chance."""
     broken = BROKEN[fault]
     broken.spoil(monkeypatch)
-    found = diagnose(train(told(backbone, prompts, **broken.changes), tmp_path / "run"))
+    asked = told(backbone, prompts, **broken.changes).model_copy(update={"seed": seed})
+    found = diagnose(train(asked, tmp_path / "run"))
     names = {finding.name for finding in found.findings}
     assert broken.named <= names, (names, found.figures)
     for finding in found.findings:
@@ -208,20 +240,24 @@ def test_every_cure_names_keys_that_recipes_have() -> None:
         assert keys and all(key in sections[section].model_fields for section, _, key in keys), sign.cure
 
 
+HEALTHY = {"steps": 26, "kl": {"beta": 0.1}, "missing_eos_penalty": 1.0, "guard": asks(letters)}
+
+
 def test_a_healthy_run_is_left_in_peace_and_the_command_says_so(backbone: Path, prompts: str, tmp_path: Path) -> None:
     """Long enough for every sign to be looked for, and the reward rises."""
-    asked = told(backbone, prompts, steps=26, kl={"beta": 0.1}, guard=asks(letters))
+    asked = told(backbone, prompts, **HEALTHY)
     folder = train(asked, tmp_path / "run")
     rows = read_lines(folder / "metrics.jsonl")
     assert [examine(rows[:end], asked.ppo) for end in range(1, len(rows) + 1)] == [[]] * len(rows)
-    assert rows[-1]["heldout/score"] > rows[0]["heldout/score"] + 0.3
+    scores = [row["objective/score"] for row in rows[1:]]
+    assert sum(scores[-5:]) / 5 > sum(scores[:5]) / 5 + 0.3
     assert diagnose(folder).findings == []
     done = sawyer("doctor", str(folder))
     assert done.returncode == 0 and "Nothing is wrong with it." in done.stdout and "step 26 of 26" in done.stdout
 
 
 def test_a_watched_run_is_stopped_and_its_best_policy_kept(
-    backbone: Path, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: Path, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     described = loop.describe
     monkeypatch.setattr(loop, "describe", lambda *given: {**described(*given), "objective/kl": 80.0})
@@ -232,8 +268,9 @@ def test_a_watched_run_is_stopped_and_its_best_policy_kept(
     probes = [row for row in read(tmp_path / "run") if "heldout/score" in row and row["step"]]
     assert best["score"] == pytest.approx(max(row["heldout/score"] for row in probes))
     assert (tmp_path / "run" / "best" / "adapter" / "adapter_model.safetensors").exists()
-    done = sawyer("doctor", str(tmp_path / "run"))
-    assert done.returncode == 1 and "not finished" in done.stdout and "try:" in done.stdout
+    assert run_doctor(str(tmp_path / "run"), None) == 1
+    said = capsys.readouterr().out
+    assert "not finished" in said and "try:" in said
 
 
 def test_no_policy_beyond_the_kl_budget_is_kept_as_the_best(backbone: Path, prompts: str, tmp_path: Path) -> None:

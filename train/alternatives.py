@@ -13,11 +13,9 @@ from sawyer.loading import load_config
 from sawyer.recipe import GrpoSpec, Plan, Recipe, RlooSpec, plan_of
 from sawyer.runs import Run
 from sawyer.scoring import Reward
-from train.ppo.actor import STAGE, Actor
-from train.ppo.curves import draw_curves
+from train.ppo.actor import Actor
+from train.ppo.outcome import finish
 from train.ppo.probe import Prober
-from train.ppo.prompts import load_tasks
-from train.rewards import guard_of, reward_of
 from train.trl_trainers import GrpoRun, RlooRun
 
 
@@ -53,14 +51,10 @@ def train_alternative(
             f"lora.target {recipe.lora.target!r} adapts the output layer, which {method} would leave untrained: name "
             "other modules, or all-linear."
         )
-    tasks = load_tasks(plan.ppo, actor.policy.chat, STAGE, recipe.seed)
-    device = actor.policy.device
-    guard = guard_of(plan.ppo, None if isinstance(reward, Reward) else reward, device, classifiers)
-    reward = reward if isinstance(reward, Reward) else reward_of(plan.ppo, reward, device, classifiers)
-    prober = Prober(actor, reward, guard, tasks, plan.ppo, recipe.seed)
+    prober = Prober.load(actor, plan.ppo, recipe.seed, reward, classifiers)
     kind = GrpoRun if method == "grpo" else RlooRun
-    kind(run, plan, prober, configuration(plan, run, device)).fit()
-    return _finish(run, plan, prober)
+    kind(run, plan, prober, configuration(plan, run, actor.policy.device)).fit()
+    return finish(run, prober, method=method)
 
 
 def configuration(plan: Plan, run: Run, device: torch.device) -> GRPOConfig | RLOOConfig:
@@ -101,17 +95,3 @@ def configuration(plan: Plan, run: Run, device: torch.device) -> GRPOConfig | RL
         return GRPOConfig(**values, loss_type=plan.spec.loss_type, scale_rewards=plan.spec.scale_rewards)
     assert isinstance(plan.spec, RlooSpec)
     return RLOOConfig(**values, normalize_advantages=plan.spec.normalize_advantages)
-
-
-def _finish(run: Run, plan: Plan, prober: Prober) -> Path:
-    with run.output("adapter") as folder:
-        prober.actor.policy.save_adapter(STAGE, folder)
-    rows = run.metrics()
-    curves = run.folder / "curves.png"
-    draw_curves(rows, curves)
-    last = {key: value for key, value in rows[-1].items() if key not in ("step", "time")}
-    tasks = prober.tasks
-    prompts = {"train": len(tasks.train), "held_out": len(tasks.held_out), "left_out": tasks.left_out}
-    told = {"method": plan.method, "steps": plan.ppo.steps, "prompts": prompts}
-    run.finish(run.folder / "adapter", curves, **told, reward=prober.reward.state(), figures=last)
-    return run.folder / "adapter"

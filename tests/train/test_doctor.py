@@ -20,7 +20,7 @@ from sawyer.scoring import Scores
 from tests.test_cli import sawyer
 from tests.train.makers import make_ending_backbone, prompts_in, recipe
 from train.doctor import diagnose, find_run
-from train.ppo import loop, rollout, train_ppo
+from train.ppo import loop, outcome, rollout, train_ppo
 from train.ppo.actor import Actor
 from train.ppo.watch import examine, signs
 
@@ -97,7 +97,7 @@ def leave_dropout_on(patch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """The curves take as long as half a run here, and nothing reads them."""
-    monkeypatch.setattr(loop, "draw_curves", lambda rows, file: file.write_bytes(b""))
+    monkeypatch.setattr(outcome, "draw_curves", lambda rows, file: file.write_bytes(b""))
 
 
 @pytest.fixture(scope="module")

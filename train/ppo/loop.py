@@ -11,19 +11,17 @@ from sawyer.compute import set_threads
 from sawyer.errors import TrainingError
 from sawyer.generation import row_seed
 from sawyer.progress import note, progress
-from sawyer.recipe import PpoSpec, Recipe
+from sawyer.recipe import Recipe
 from sawyer.runs import Run
 from sawyer.scoring import Reward
-from train.ppo.actor import STAGE, Actor
-from train.ppo.curves import draw_curves
+from train.ppo.actor import Actor
 from train.ppo.maths import KlController, explained_variance, gae, kl_k1, linear_decay, token_rewards, whiten
+from train.ppo.outcome import finish
 from train.ppo.probe import Prober, best_of
-from train.ppo.prompts import Tasks, load_tasks
 from train.ppo.rollout import collect, describe
 from train.ppo.state import load_state, save_state
 from train.ppo.update import Learner, Update, summarise
 from train.ppo.watch import Finding, examine
-from train.rewards import guard_of, reward_of
 
 
 def train_ppo(
@@ -49,12 +47,9 @@ def train_ppo(
     spec = recipe.ppo
     set_threads(recipe.threads)
     actor = Actor.load(recipe, backbone, sft)
-    tasks = load_tasks(spec, actor.policy.chat, STAGE, recipe.seed)
     learner = Learner(actor, spec)
-    device = actor.policy.device
-    guard = guard_of(spec, None if isinstance(reward, Reward) else reward, device, classifiers)
-    reward = reward if isinstance(reward, Reward) else reward_of(spec, reward, device, classifiers)
-    prober = Prober(actor, reward, guard, tasks, spec, recipe.seed)
+    prober = Prober.load(actor, spec, recipe.seed, reward, classifiers)
+    reward, guard, tasks = prober.reward, prober.guard, prober.tasks
     controller = KlController(spec.kl.first, spec.kl.target, spec.kl.horizon)
 
     checkpoint = run.latest_checkpoint()
@@ -118,7 +113,7 @@ def train_ppo(
                 write = partial(save_state, learner=learner, reward=reward, controller=controller, guard=guard)
                 run.save_checkpoint(done, write)
 
-    return _finish(run, actor, reward, tasks, spec)
+    return finish(run, prober)
 
 
 def _warn_or_stop(findings: list[Finding], warned: set[str], step: int, run: Run) -> None:
@@ -141,15 +136,3 @@ def _collapsed(finding: Finding, step: int, run: Run) -> str:
         f"PPO was stopped at step {step} because the policy is collapsing: {finding.text} {kept}The checkpoints and "
         f"the metrics are in {run.folder}. To train on regardless, set ppo.watch to false."
     )
-
-
-def _finish(run: Run, actor: Actor, reward: Reward, tasks: Tasks, spec: PpoSpec) -> Path:
-    with run.output("adapter") as folder:
-        actor.policy.save_adapter(STAGE, folder)
-    rows = run.metrics()
-    curves = run.folder / "curves.png"
-    draw_curves(rows, curves)
-    last = {key: value for key, value in rows[-1].items() if key not in ("step", "time")}
-    prompts = {"train": len(tasks.train), "held_out": len(tasks.held_out), "left_out": tasks.left_out}
-    run.finish(run.folder / "adapter", curves, steps=spec.steps, prompts=prompts, reward=reward.state(), figures=last)
-    return run.folder / "adapter"

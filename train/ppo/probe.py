@@ -5,6 +5,7 @@ policy so far kept.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sawyer.generation import row_seed
@@ -12,8 +13,9 @@ from sawyer.recipe import PpoSpec
 from sawyer.runs import Run, write_json
 from sawyer.scoring import Reward
 from train.ppo.actor import STAGE, Actor
-from train.ppo.prompts import Task, Tasks, spread
+from train.ppo.prompts import Task, Tasks, load_tasks, spread
 from train.ppo.rollout import answer, judge, sample_rows
+from train.rewards import guard_of, reward_of
 
 HELD_OUT_PROMPTS = 64
 SAMPLES = 8
@@ -33,6 +35,26 @@ class Prober:
     tasks: Tasks
     spec: PpoSpec
     seed: int
+
+    @classmethod
+    def load(
+        cls,
+        actor: Actor,
+        spec: PpoSpec,
+        seed: int,
+        reward: Path | str | Reward | None,
+        classifiers: Path | None = None,
+    ) -> "Prober":
+        """Read the prompts and set up reward and guard; ``reward`` and ``classifiers`` as in ``train_ppo``.
+
+        Raises:
+            DataError: no usable prompts. ModelError, UsageError, TrainingError: reward or guard are of no use.
+        """
+        tasks = load_tasks(spec, actor.policy.chat, STAGE, seed)
+        device = actor.policy.device
+        guard = guard_of(spec, None if isinstance(reward, Reward) else reward, device, classifiers)
+        reward = reward if isinstance(reward, Reward) else reward_of(spec, reward, device, classifiers)
+        return cls(actor, reward, guard, tasks, spec, seed)
 
     def freeze(self) -> None:
         """Fix the mean and deviation of reward and guard on replies of the policy as it starts."""

@@ -1,9 +1,10 @@
 """Device, precision and compilation: what this machine does well, decided in one place."""
 
+import ctypes
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -46,6 +47,15 @@ def set_threads(threads: int | None) -> None:
     """Use ``threads`` CPU threads, or leave torch's own choice."""
     if threads:
         torch.set_num_threads(threads)
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, where the C library keeps it (glibc).
+
+    Decoding leaves holes of a few MiB that the update, whose tensors are larger, cannot use.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def maybe_compile(function: Callable[..., Any], *, what: str, say: Callable[[str], None] = print) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from sawyer.data_formats import REFERENCES, Message, conversation_of, pair_of, prompt_of, text_of
 from sawyer.errors import DataError
+from sawyer.lines import read_lines
 from sawyer.recipe import DataSource
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".parquet")
@@ -160,30 +161,40 @@ def read_records(source: DataSource) -> list[dict[str, Any]]:
     Raises:
         DataError: the source is nowhere, cannot be read, lacks a field, or no record passes ``where``.
     """
-    # Imported here: datasets and pyarrow take a second, and recipes are checked without them.
-    import datasets
-
-    datasets.disable_progress_bars()
     file = find_local(source)
-    try:
-        if file is not None:
-            builder = {"jsonl": "json", "json": "json", "csv": "csv", "parquet": "parquet"}[_kind(file)]
-            table = datasets.load_dataset(builder, data_files={"train": str(file)}, split="train")
-        else:
-            table = datasets.load_dataset(source.name, source.subset, split=source.split, revision=source.revision)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(_unreadable(source, file, error.__cause__ or error)) from error
+    names, table = _table(source, file)
     renamed = {theirs: ours for ours, theirs in source.fields.items()}
-    missing = sorted(set(renamed) - set(table.column_names))
+    missing = sorted(set(renamed) - set(names))
     if missing:
         raise DataError(
-            f"The data source {source.name} has no field {', '.join(missing)}; it has {', '.join(table.column_names)}. "
+            f"The data source {source.name} has no field {', '.join(missing)}; it has {', '.join(names)}. "
             "Correct the key 'fields' of this source (our name: their name)."
         )
     records = [{renamed.get(key, key): value for key, value in record.items()} for record in table]
     for name, allowed in source.where.items():
         records = _where(records, name, allowed, source)
     return records
+
+
+def _table(source: DataSource, file: Path | None) -> tuple[list[str], Iterable[dict[str, Any]]]:
+    """Field names and records of a source: of ``file``, or of a hub dataset where there is none."""
+    if file is not None and _kind(file) == "jsonl":
+        try:
+            return read_lines(file)
+        except (OSError, ValueError) as error:
+            raise DataError(_unreadable(source, file, error)) from error
+    # Imported here: datasets and pyarrow take a second, and most recipes do without them.
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        if file is not None:
+            table = datasets.load_dataset(_kind(file), data_files={"train": str(file)}, split="train")
+        else:
+            table = datasets.load_dataset(source.name, source.subset, split=source.split, revision=source.revision)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(_unreadable(source, file, error.__cause__ or error)) from error
+    return table.column_names, table
 
 
 def find_local(source: DataSource) -> Path | None:

@@ -203,7 +203,7 @@ def _nucleus(logprobs: Tensor, top_p: Tensor) -> Tensor:
 def _finish(policy: Policy, row: Row, made: list[int]) -> str | None:
     if made[-1] in policy.eos_ids:
         return "stop"
-    if row.stop:
+    if row.stop and policy.may_end(made[-1], row.stop):
         # A stop text is a few tokens long: the tail is enough to see it end.
         tail = policy.tokenizer.decode(made[-16:], skip_special_tokens=False)
         if any(stop in tail for stop in row.stop):

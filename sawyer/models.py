@@ -7,7 +7,7 @@ model and flips ``requires_grad``, so ``Policy.using`` is its only caller.
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Policy:
         positions = getattr(model.config, "max_position_embeddings", None) or spec.context
         self.context: int = min(spec.context, positions)
         self._adapters: dict[str, list[torch.nn.Parameter]] = {}
+        self._texts: dict[int, str] = {}  # of single tokens, as they are asked for
         self._layers: list[Any] = []  # those that PEFT has put in
         self._active, self._training, self._disabled = "base", False, False
         self._merged = ""
@@ -92,6 +93,13 @@ class Policy:
         listed = self.model.generation_config.eos_token_id if self.model.generation_config else None
         more = listed if isinstance(listed, list) else [] if listed is None else [listed]
         return frozenset([self.chat.eos_id, *more])
+
+    def may_end(self, token: int, stops: Sequence[str]) -> bool:
+        """Whether one of these texts could end with this token: it holds a text's last character, or a part of one."""
+        text = self._texts.get(token)
+        if text is None:
+            text = self._texts[token] = self.tokenizer.decode([token], skip_special_tokens=False)
+        return "\ufffd" in text or any(stop[-1:] in text for stop in stops)
 
     def load_adapter(self, stage: str, folder: Path) -> None:
         """Add the adapter in ``folder`` as ``stage``; an adapter of that name is replaced.
@@ -285,4 +293,7 @@ def _load_backbone(name: str, config: Any, spec: ModelSpec, device: torch.device
             raise
         raise ModelError(explain_unreadable("backbone", Path(name), error)) from error
     model.requires_grad_(False)
+    head = model.get_output_embeddings()
+    if head is not None:  # the last position of every row is a slice: torch would copy the head's weight for each row
+        head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
     return model if spec.quantization == "nf4" else model.to(device)

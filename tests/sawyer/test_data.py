@@ -5,7 +5,15 @@ import json
 
 import pytest
 
-from sawyer.data import conversation_key, is_held_out, load_conversations, load_pairs, load_prompts, load_texts
+from sawyer.data import (
+    conversation_key,
+    is_held_out,
+    load_conversations,
+    load_pairs,
+    load_prompts,
+    load_texts,
+    read_records,
+)
 from sawyer.data_formats import conversation_of, messages_of, pair_of, prompt_of
 from sawyer.errors import DataError
 from sawyer.recipe import DataSource
@@ -123,6 +131,34 @@ def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"messages": [\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"bad\.jsonl cannot be read"):
         load_conversations([DataSource(name=str(tmp_path / "bad.jsonl"))])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"messages": []}\n[1, 2]\n', "line 2 is no JSON object but list"),
+        ('\n\n{"messages"\n', "line 3 is no JSON"),
+        ("\udcff", "cannot be read"),
+    ],
+    ids=["list", "broken", "no text"],
+)
+def test_the_line_at_fault_is_named(tmp_path, text: str, message: str):
+    file = tmp_path / "bad.jsonl"
+    file.write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(DataError, match=message):
+        load_conversations([DataSource(name=str(file))])
+
+
+def test_a_file_that_was_cut_off_is_named(tmp_path):
+    whole = gzip.compress(json.dumps({"text": "x" * 5000}).encode())
+    (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cut\.jsonl\.gz cannot be read"):
+        load_conversations([DataSource(name=str(tmp_path / "cut.jsonl.gz"))])
+
+
+def test_a_field_that_some_lines_lack_is_none_there(tmp_path):
+    (tmp_path / "mixed.jsonl").write_text('\ufeff{"a": 1}\n\n{"b": 2, "a": 3}\n', encoding="utf-8")
+    assert read_records(DataSource(name=str(tmp_path / "mixed.jsonl"))) == [{"a": 1, "b": None}, {"a": 3, "b": 2}]
 
 
 def test_where_keeps_only_the_records_named(tmp_path):

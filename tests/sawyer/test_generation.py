@@ -1,11 +1,15 @@
 """Decoding and log-probs against plain transformers: stages, batches, padding, seeds and stop texts."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from sawyer.errors import ModelError
 from sawyer.generation import Row, choose, decode, generate, row_seed
 from sawyer.logprobs import collate, entropy, position_ids, response_logits, token_logprobs
+from sawyer.models import Policy
+from sawyer.recipe import ModelSpec
 
 PROMPTS = ["Hello!", "Tell me a joke about the cat and the dog, please.", "What is tea?"]
 
@@ -119,3 +123,17 @@ def test_entropy_of_a_uniform_distribution():
 
 def test_row_seeds_differ():
     assert len({row_seed(s, i) for s in range(20) for i in range(20)}) == 400
+
+
+def test_no_token_that_ends_a_stop_text_is_passed_over(tiny_backbone: Path) -> None:
+    """The quick look at a single token never says no where the tail's text has just come to hold the stop text."""
+    policy = Policy.load(tiny_backbone, spec=ModelSpec(backbone=str(tiny_backbone)), device="cpu")
+    for stop in ("\n\n", "### User:\n", "tea", "é", "."):
+        ids = policy.chat.encode_text(f"A cup of tea{stop} and é more{stop}")
+        seen = ""
+        for end in range(1, len(ids) + 1):
+            text = policy.tokenizer.decode(ids[:end], skip_special_tokens=False)
+            if text.count(stop) > seen.count(stop):
+                assert policy.may_end(ids[end - 1], [stop])
+            seen = text
+    assert not policy.may_end(policy.chat.encode_text("tea")[-1], ["\n\n"])

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sawyer.compute import set_threads
+from sawyer.compute import release_memory, set_threads
 from sawyer.errors import TrainingError
 from sawyer.generation import row_seed
 from sawyer.progress import note, progress
@@ -72,6 +72,7 @@ def train_ppo(
             seed = row_seed(recipe.seed, step)
             # 1. Answer prompts with the policy as it is, score the replies, measure every token.
             rollout = collect(actor, reward, tasks.deal(step, spec.batch_size, recipe.seed), spec, seed=seed)
+            release_memory()
             collected = time.perf_counter()
             # 2. Rewards per token, advantages and returns; whitening over the whole rollout.
             kl = kl_k1(rollout.old, rollout.reference, rollout.mask)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 # Words whose loss or change makes most sentences wrong.
 FUNCTION = frozenset([
     "a", "an", "the", "of", "in", "on", "at", "to", "for", "from", "by", "with", "into", "after", "before", "and",
-    "but", "or", "is", "are", "was", "were", "be", "been", "am", "has", "have", "had", "do", "does", "did", "will", "would",
-    "can", "could", "should", "may", "might", "must", "not", "that", "which", "who", "it", "its", "their", "his", "her",
-    "they", "he", "she", "we", "you",
+    "but", "or", "is", "are", "was", "were", "be", "been", "am", "has", "have", "had", "do", "does", "did",
+    "will", "would", "can", "could", "should", "may", "might", "must", "not", "that", "which", "who", "it", "its",
+    "their", "his", "her", "they", "he", "she", "we", "you",
 ])  # fmt: skip
 SWITCHED = {
     "is": "are", "are": "is", "was": "were", "were": "was", "has": "have", "have": "has", "does": "do", "do": "does",

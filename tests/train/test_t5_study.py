@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer, GenerationMixin
+import torch
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationMixin,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from sawyer.data import load_prompts
 from sawyer.errors import DataError, RecipeError, TrainingError, UsageError
@@ -20,7 +28,8 @@ from sawyer.runs import Run
 from tests.train.makers import file_bytes, write_lines
 from train.classifiers import matthews, train_classifiers
 from train.pipeline import Parts, run_pipeline, run_step, steps_of
-from train.t5 import train_t5
+from train.t5 import BIAS_RATE, Seq2SeqTrainer, train_t5
+from train.trainer import training_arguments
 
 SHAPE = "{hidden_size: 32, layers: 1, heads: 2, intermediate_size: 64}"
 SMALLER = [
@@ -120,6 +129,24 @@ def test_training_the_t5_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest
         train_t5(recipe, run)
     with Run(tmp_path / "broken", step="base", recipe=recipe, resume=True) as run:
         assert file_bytes(train_t5(recipe, run)) == file_bytes(whole)
+
+
+def test_position_biases_have_a_rate_of_their_own(tmp_path: Path) -> None:
+    """All parameters are trained, each once; the biases BIAS_RATE times as fast, and as fast when the rate falls."""
+    recipe = smaller()
+    assert recipe.t5 is not None
+    shape = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 50}
+    model = T5ForConditionalGeneration(T5Config(**shape, decoder_start_token_id=0))
+    with Run(tmp_path / "run", step="base", recipe=recipe) as run:
+        options = training_arguments(run, recipe.t5, device=torch.device("cpu"), dtype=torch.float32, micro_batch=4)
+        trainer = Seq2SeqTrainer(run=run, lengths=[], dtype=torch.float32, model=model, args=options)
+        trainer.create_optimizer_and_scheduler(100)
+    groups = trainer.optimizer.param_groups
+    assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in model.parameters()}
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    fast = [group for group in groups if group["initial_lr"] == pytest.approx(BIAS_RATE * recipe.t5.lr)]
+    names = {name for name, p in model.named_parameters() for g in fast for q in g["params"] if p is q}
+    assert names == {name for name, _ in model.named_parameters() if "relative_attention_bias" in name} and names
 
 
 def test_an_interrupted_classifier_goes_on_and_finished_ones_are_kept(

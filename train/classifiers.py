@@ -35,6 +35,7 @@ from train.trainer import ExactTrainer, Rows, pad_right, training_arguments
 
 REPORT = "classifier_report.json"
 SCORE_BATCH = 64
+BUNDLE = 4  # rows of a group kept together: a group of any size must not make a batch of any size
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def train_classifier(recipe: Recipe, spec: ClassifierSpec, run: Run) -> dict[str
         [Labelled(encode_single(tokenizer, e.text, spec.max_length), names.index(e.label)) for e in part]
         for part in (train, kept)
     )
-    trainer = _trainer(spec, run, model, tokenizer.pad_token_id, rows, judged, dtype)
+    trainer = _trainer(spec, run, model, tokenizer.pad_token_id, bundles(train, rows), judged, dtype)
     trainer.fit()
     small = spec.model is None
     if small:
@@ -142,8 +143,20 @@ class ClassifierTrainer(ExactTrainer):
         return cross_entropy(logits.float(), inputs["labels"])
 
 
-def collate(rows: Sequence[Labelled], pad_id: int) -> dict[str, torch.Tensor]:
-    """``input_ids`` and ``attention_mask`` int64 [n, longest], ``labels`` int64 [n]."""
+def bundles(examples: Sequence[Example], rows: Sequence[Labelled]) -> list[list[Labelled]]:
+    """Rows of the same group together, at most ``BUNDLE`` of them: they share a batch.
+
+    Where one text was made from another, all that their gradients do not have in common is what tells them apart.
+    """
+    found: dict[str, list[Labelled]] = {}
+    for example, row in zip(examples, rows, strict=True):
+        found.setdefault(f"group {example.group}" if example.group else f"text {example.text}", []).append(row)
+    return [part[start : start + BUNDLE] for part in found.values() for start in range(0, len(part), BUNDLE)]
+
+
+def collate(items: Sequence[Sequence[Labelled]], pad_id: int) -> dict[str, torch.Tensor]:
+    """The rows of bundles: ``input_ids`` and ``attention_mask`` int64 [n, longest], ``labels`` int64 [n]."""
+    rows = [row for item in items for row in item]
     return {
         "input_ids": pad_right([row.ids for row in rows], pad_id),
         "attention_mask": pad_right([[1] * len(row.ids) for row in rows], 0),
@@ -194,7 +207,7 @@ def _trainer(
     run: Run,
     model: Any,
     pad_id: int,
-    rows: list[Labelled],
+    rows: list[list[Labelled]],
     kept: list[Labelled],
     dtype: torch.dtype,
 ) -> ClassifierTrainer:
@@ -211,7 +224,7 @@ def _trainer(
 
     trainer = ClassifierTrainer(
         run=run,
-        lengths=[len(row.ids) for row in rows],
+        lengths=[max(len(row.ids) for row in item) for item in rows],
         dtype=dtype,
         model=model,
         args=training_arguments(run, spec, device=model.device, dtype=dtype, micro_batch=spec.batch_size),

@@ -14,6 +14,10 @@ class RobertaSpec(Spec):
     layers: Positive = 4
     heads: Positive = 4
     intermediate_size: Positive = 1024
+    dropout: Fraction = Field(0.1, description="of hidden states, in training")
+    initializer: float = Field(
+        0.02, gt=0, le=1, description="deviation of new weights; about 1/sqrt(hidden_size) helps below a width of 300"
+    )
 
 
 class CorruptSpec(Spec):
@@ -49,7 +53,7 @@ class ClassifierSpec(Spec):
     text_steps: int = Field(0, ge=0, description="scratch: steps of masked-language-model pretraining")
     epochs: float = Field(3.0, gt=0)
     lr: LearningRate = 2e-5
-    batch_size: Positive = 32
+    batch_size: Positive = Field(32, description="groups in one step; a text without a group is one of its own")
     max_length: Positive = 96
     warmup: Fraction = 0.05
     weight_decay: Fraction = 0.01

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sawyer.data import load_examples
+from sawyer.data import Example, load_examples
 from sawyer.errors import DataError, RecipeError
 from sawyer.recipe import DataSource
 from sawyer.recipe.classifiers import CorruptSpec
 from tests.train.makers import write_lines
 from tests.train.test_t5_study import smaller
-from train.classifiers import corrupted
+from train.classifiers import Labelled, bundles, collate, corrupted
 from train.corruption import KINDS, spoil
 from train.reward_scratch import source_texts
 
@@ -53,6 +53,16 @@ def test_records_are_made_in_twos_and_never_of_held_out_sentences(tmp_path: Path
     with pytest.raises(DataError):
         corrupted(spec.model_copy(update={"sources": [DataSource(name=str(tmp_path / "no.jsonl"))]}), [], seed=1)
     assert "user: Tell me" in next(source_texts(spec.sources, 1))  # what pretraining reads has both voices
+
+
+def test_rows_of_a_group_share_a_batch() -> None:
+    groups = ["g1", "", "g2", "g1", "", *["large"] * 6]
+    examples = [Example(f"text {n}", "fine", "", group) for n, group in enumerate(groups)]
+    rows = [Labelled([n], 0) for n in range(len(groups))]
+    made = [[row.ids[0] for row in item] for item in bundles(examples, rows)]
+    assert made == [[0, 3], [1], [2], [4], [5, 6, 7, 8], [9, 10]]
+    batch = collate(bundles(examples, rows)[:2], pad_id=9)
+    assert batch["input_ids"].tolist() == [[0], [3], [1]]
 
 
 def test_labels_that_do_not_differ_are_refused() -> None:

@@ -112,20 +112,25 @@ def train_classifier(recipe: Recipe, spec: ClassifierSpec, run: Run) -> dict[str
 
 
 def corrupted(spec: CorruptSpec, held_out: Sequence[str], seed: int) -> list[Example]:
-    """Every sentence of ``spec.sources`` beside a spoilt copy of it, but for sentences among the ``held_out`` texts.
+    """Every sentence of ``spec.sources`` beside each spoilt copy of it, but for sentences among the ``held_out`` texts.
 
     Raises:
         TrainingError: the sources hold no whole sentence.
     """
     barred = set(held_out)
-    found = [text for text in source_sentences(spec.sources, seed) if text not in barred]
+    sentences = source_sentences(spec.sources, seed)
+    found = [text for text in sentences if text not in barred and len(text.split()) <= spec.longest]
     if not found:
-        raise TrainingError("corrupt.sources hold no sentence that ends in a mark: name other sources.")
+        raise TrainingError(
+            f"corrupt.sources hold no sentence of at most {spec.longest} words that ends in a mark: name "
+            "other sources, or raise corrupt.longest."
+        )
     others = sorted({word for text in found for word in text.rstrip(".!?").split() if word.isalpha()})
     made = []
-    for text in found:
-        spoilt = spoil(text, others, random.Random(f"{seed}:spoil:{text}"))
-        made += [Example(text, spec.sound, "corrupt", text), Example(spoilt, spec.spoilt, "corrupt", text)]
+    for copy in range(spec.copies):
+        for text in found:
+            group, spoilt = f"{copy}:{text}", spoil(text, others, random.Random(f"{seed}:spoil:{copy}:{text}"))
+            made += [Example(text, spec.sound, "corrupt", group), Example(spoilt, spec.spoilt, "corrupt", group)]
     return made
 
 

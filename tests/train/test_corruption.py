@@ -49,7 +49,12 @@ def test_records_are_made_in_twos_and_never_of_held_out_sentences(tmp_path: Path
     made = corrupted(spec, ["It is salty, too."], seed=1)
     assert [(example.text, example.label) for example in made][:1] == [("The sea is deep and wide.", "fine")]
     assert Counter(example.label for example in made) == {"fine": 1, "bad": 1}
-    assert {example.group for example in made} == {"The sea is deep and wide."}
+    assert {example.group for example in made} == {"0:The sea is deep and wide."}
+    more = corrupted(spec.model_copy(update={"copies": 5}), [], seed=1)
+    assert len(more) == 2 * 5 * 2 and len({example.group for example in more}) == 10
+    assert len({example.text for example in more if example.label == "bad"}) > 4
+    short = corrupted(spec.model_copy(update={"longest": 4}), [], seed=1)
+    assert {example.text for example in short if example.label == "fine"} == {"It is salty, too."}
     with pytest.raises(DataError):
         corrupted(spec.model_copy(update={"sources": [DataSource(name=str(tmp_path / "no.jsonl"))]}), [], seed=1)
     assert "user: Tell me" in next(source_texts(spec.sources, 1))  # what pretraining reads has both voices

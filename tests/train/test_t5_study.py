@@ -55,6 +55,7 @@ SMALLER = [
     "ppo.minibatch_size=8",
     "ppo.micro_batch=8",
     "ppo.normalize_samples=24",
+    "ppo.max_prompt=148",
     "ppo.max_new_tokens=12",
     "ppo.watch=false",
     "evaluate.limit=12",

@@ -59,11 +59,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Example:
-    """A text and the name of its label, for classifiers."""
+    """A text and the name of its label, for classifiers; examples of one ``group`` are never parted by a split."""
 
     text: str
     label: str
     source: str = ""
+    group: str = ""
+
+    def is_held_out(self, share: float) -> bool:
+        """Whether it belongs to the held-out ``share``: by hash of its group, of its text where it has none."""
+        return is_held_out([{"role": "user", "content": self.group or self.text}], share)
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def load_prompts(sources: Sequence[DataSource], seed: int = 0) -> list[Prompt]:
 def load_examples(
     sources: Sequence[DataSource], seed: int = 0, names: Mapping[str, str] | None = None
 ) -> list[Example]:
-    """Read labelled texts (fields ``text`` and ``label``), each text once.
+    """Read labelled texts (fields ``text`` and ``label``, and ``group`` where there is one), each text once.
 
     Args:
         names: label in the data -> its name, for data that count their labels; others keep their own.
@@ -122,7 +127,8 @@ def load_examples(
         text, label = record.get("text"), record.get("label")
         if not isinstance(text, str) or not text.strip() or label is None:
             return []
-        return [Example(text.strip(), (names or {}).get(str(label), str(label)), source.name)]
+        group = "" if record.get("group") is None else str(record["group"])
+        return [Example(text.strip(), (names or {}).get(str(label), str(label)), source.name, group)]
 
     return list({example.text: example for example in _load(sources, seed, build)}.values())
 

@@ -4,6 +4,7 @@ They stand in for published ones (linguistic acceptability, sentiment) where the
 trains its own.
 """
 
+import random
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -18,19 +19,23 @@ from torch.nn.functional import cross_entropy
 from transformers import set_seed
 
 from sawyer.compute import autocast, compute_dtype, pick_device, set_threads
-from sawyer.data import Example, is_held_out, load_examples
+from sawyer.data import Example, load_examples
 from sawyer.errors import TrainingError
 from sawyer.recipe import ClassifierSpec, Recipe
+from sawyer.recipe.classifiers import CorruptSpec
 from sawyer.runs import Run, write_json
 from sawyer.scoring import encode_single
 from train.callbacks import Reporter
+from train.corruption import spoil
 from train.reward_model import load_classifier, round_to_bfloat16, save_classifier
 from train.reward_report import score_in_batches
 from train.reward_scratch import scratch_start, source_texts
+from train.sentences import source_sentences
 from train.trainer import ExactTrainer, Rows, pad_right, training_arguments
 
 REPORT = "classifier_report.json"
 SCORE_BATCH = 64
+BUNDLE = 4  # rows of a group kept together: a group of any size must not make a batch of any size
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,12 @@ def train_classifiers(recipe: Recipe, run: Run) -> Path:
 
 def train_classifier(recipe: Recipe, spec: ClassifierSpec, run: Run) -> dict[str, Any]:
     """Train one classifier into ``run.folder / "model"`` (model, tokenizer, report); returns the report."""
-    examples = load_examples(spec.sources, recipe.seed, spec.labels)
+    written = load_examples(spec.sources, recipe.seed, spec.labels)
+    kept = [example for example in written if example.is_held_out(spec.held_out)]
+    train = [example for example in written if not example.is_held_out(spec.held_out)]
+    if spec.corrupt:
+        train += corrupted(spec.corrupt, [example.text for example in kept], recipe.seed)
+    examples = [*train, *kept]
     names = sorted({example.label for example in examples})
     if len(names) < 2:
         raise TrainingError(
@@ -75,7 +85,6 @@ def train_classifier(recipe: Recipe, spec: ClassifierSpec, run: Run) -> dict[str
         )
     device = pick_device()
     dtype = compute_dtype(recipe.model, device)
-    train = [example for example in examples if not _held_out(example, spec)]
     texts = (text for part in ((e.text for e in train), source_texts(spec.text_sources, recipe.seed)) for text in part)
     start: Path | str = spec.model or scratch_start(recipe, run, spec, texts, [len(train)])
     set_seed(recipe.seed)
@@ -83,23 +92,46 @@ def train_classifier(recipe: Recipe, spec: ClassifierSpec, run: Run) -> dict[str
         start, spec.max_length, revision=spec.revision if spec.model else None, labels=names, section=run.step
     )
     model.to(device)
-    rows, kept = (
+    rows, judged = (
         [Labelled(encode_single(tokenizer, e.text, spec.max_length), names.index(e.label)) for e in part]
-        for part in (train, [example for example in examples if _held_out(example, spec)])
+        for part in (train, kept)
     )
-    trainer = _trainer(spec, run, model, tokenizer.pad_token_id, rows, kept, dtype)
+    trainer = _trainer(spec, run, model, tokenizer.pad_token_id, bundles(train, rows), judged, dtype)
     trainer.fit()
     small = spec.model is None
     if small:
         round_to_bfloat16(model)
     model.eval()
-    held_out = judge(kept, predict(model, kept, tokenizer.pad_token_id, torch.float32), names)
+    held_out = judge(judged, predict(model, judged, tokenizer.pad_token_id, torch.float32), names)
     report = {"labels": names, "train": dict(Counter(e.label for e in train)), "held_out": held_out}
     with run.output("model") as folder:
         save_classifier(model, tokenizer, folder, small=small)
         write_json(folder / REPORT, report)
     run.finish(run.folder / "model", steps=trainer.state.global_step, **report)
     return report
+
+
+def corrupted(spec: CorruptSpec, held_out: Sequence[str], seed: int) -> list[Example]:
+    """Every sentence of ``spec.sources`` beside each spoilt copy of it, but for sentences among the ``held_out`` texts.
+
+    Raises:
+        TrainingError: the sources hold no whole sentence.
+    """
+    barred = set(held_out)
+    sentences = source_sentences(spec.sources, seed)
+    found = [text for text in sentences if text not in barred and len(text.split()) <= spec.longest]
+    if not found:
+        raise TrainingError(
+            f"corrupt.sources hold no sentence of at most {spec.longest} words that ends in a mark: name "
+            "other sources, or raise corrupt.longest."
+        )
+    others = sorted({word for text in found for word in text.rstrip(".!?").split() if word.isalpha()})
+    made = []
+    for copy in range(spec.copies):
+        for text in found:
+            group, spoilt = f"{copy}:{text}", spoil(text, others, random.Random(f"{seed}:spoil:{copy}:{text}"))
+            made += [Example(text, spec.sound, "corrupt", group), Example(spoilt, spec.spoilt, "corrupt", group)]
+    return made
 
 
 class ClassifierTrainer(ExactTrainer):
@@ -116,8 +148,20 @@ class ClassifierTrainer(ExactTrainer):
         return cross_entropy(logits.float(), inputs["labels"])
 
 
-def collate(rows: Sequence[Labelled], pad_id: int) -> dict[str, torch.Tensor]:
-    """``input_ids`` and ``attention_mask`` int64 [n, longest], ``labels`` int64 [n]."""
+def bundles(examples: Sequence[Example], rows: Sequence[Labelled]) -> list[list[Labelled]]:
+    """Rows of the same group together, at most ``BUNDLE`` of them: they share a batch.
+
+    Where one text was made from another, all that their gradients do not have in common is what tells them apart.
+    """
+    found: dict[str, list[Labelled]] = {}
+    for example, row in zip(examples, rows, strict=True):
+        found.setdefault(f"group {example.group}" if example.group else f"text {example.text}", []).append(row)
+    return [part[start : start + BUNDLE] for part in found.values() for start in range(0, len(part), BUNDLE)]
+
+
+def collate(items: Sequence[Sequence[Labelled]], pad_id: int) -> dict[str, torch.Tensor]:
+    """The rows of bundles: ``input_ids`` and ``attention_mask`` int64 [n, longest], ``labels`` int64 [n]."""
+    rows = [row for item in items for row in item]
     return {
         "input_ids": pad_right([row.ids for row in rows], pad_id),
         "attention_mask": pad_right([[1] * len(row.ids) for row in rows], 0),
@@ -163,16 +207,12 @@ def matthews(table: np.ndarray) -> float:
     return float((right * total - (wanted * predicted).sum()) / np.sqrt(spread)) if spread > 0 else 0.0
 
 
-def _held_out(example: Example, spec: ClassifierSpec) -> bool:
-    return is_held_out([{"role": "user", "content": example.text}], spec.held_out)
-
-
 def _trainer(
     spec: ClassifierSpec,
     run: Run,
     model: Any,
     pad_id: int,
-    rows: list[Labelled],
+    rows: list[list[Labelled]],
     kept: list[Labelled],
     dtype: torch.dtype,
 ) -> ClassifierTrainer:
@@ -189,7 +229,7 @@ def _trainer(
 
     trainer = ClassifierTrainer(
         run=run,
-        lengths=[len(row.ids) for row in rows],
+        lengths=[max(len(row.ids) for row in item) for item in rows],
         dtype=dtype,
         model=model,
         args=training_arguments(run, spec, device=model.device, dtype=dtype, micro_batch=spec.batch_size),

@@ -14,6 +14,26 @@ class RobertaSpec(Spec):
     layers: Positive = 4
     heads: Positive = 4
     intermediate_size: Positive = 1024
+    dropout: Fraction = Field(0.1, description="of hidden states, in training")
+    initializer: float = Field(
+        0.02, gt=0, le=1, description="deviation of new weights; about 1/sqrt(hidden_size) helps below a width of 300"
+    )
+
+
+class CorruptSpec(Spec):
+    """More to learn from: sentences of any text as sound examples, and spoilt copies of them as the others."""
+
+    sources: list[DataSource] = Field(min_length=1, description="text whose sentences are sound")
+    sound: str = Field(min_length=1, description="label of the sentences as they are")
+    spoilt: str = Field(min_length=1, description="label of their spoilt copies")
+    copies: Positive = Field(1, description="spoilt copies of each sentence, each beside the sentence")
+    longest: Positive = Field(40, description="words in a sentence; longer ones are left out")
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> "CorruptSpec":
+        if self.sound == self.spoilt:
+            raise ValueError(f"sound and spoilt must be two labels; both are {self.sound!r}")
+        return self
 
 
 class ClassifierSpec(Spec):
@@ -28,15 +48,18 @@ class ClassifierSpec(Spec):
     labels: dict[str, str] = Field(
         default_factory=dict, description="label in the data -> its name, where the data count: {0: negative, …}"
     )
+    corrupt: CorruptSpec | None = Field(
+        None, description="more records to learn from, made of sound sentences and spoilt copies; never held out"
+    )
     text_sources: list[DataSource] = Field(default_factory=list, description="scratch: text for masked pretraining")
     text_steps: int = Field(0, ge=0, description="scratch: steps of masked-language-model pretraining")
     epochs: float = Field(3.0, gt=0)
     lr: LearningRate = 2e-5
-    batch_size: Positive = 32
+    batch_size: Positive = Field(32, description="groups in one step; a text without a group is one of its own")
     max_length: Positive = 96
     warmup: Fraction = 0.05
     weight_decay: Fraction = 0.01
-    held_out: Fraction = Field(0.1, description="share of the records kept for judging, by hash of the text")
+    held_out: Fraction = Field(0.1, description="share of the records kept for judging, by hash of the group or text")
     save_every: Positive = 200
     log_every: Positive = 20
 

@@ -78,15 +78,21 @@ class T5ShapeSpec(Spec):
 
 
 class T5Spec(Spec):
-    """A small T5 trained from scratch in place of base: spans of text to fill in, then tasks with their answers."""
+    """A small T5 trained from scratch in place of base: copying, spans to fill in, first sentences, then tasks."""
 
     tokenizer: TokenizerSpec = TokenizerSpec()
     architecture: T5ShapeSpec = T5ShapeSpec()
-    sources: list[DataSource] = Field(min_length=1, description="text with spans to fill in")
+    sources: list[DataSource] = Field(min_length=1, description="text for the tokenizer, text_steps and lead_steps")
     tasks: list[DataSource] = Field(
         min_length=1, description="prompts with an answer (a field named summary, answer, response, …)"
     )
-    text_steps: int = Field(0, ge=0, description="steps of filling in spans")
+    copy_steps: int = Field(0, ge=0, description="first: steps of repeating rows of random tokens, to learn to copy")
+    text_steps: int = Field(0, ge=0, description="then: steps of filling in spans of the sources' text")
+    lead_steps: int = Field(0, ge=0, description="then: steps of giving the first of a few sentences of the sources")
+    lead_template: str = Field(
+        "{text}",
+        description="how copy_steps and lead_steps ask for the first sentence: 'Summarize: {text}', as tasks do",
+    )
     epochs: float = Field(3.0, gt=0, description="passes over the tasks")
     batch_size: Positive = 32
     lr: LearningRate = 1e-3
@@ -98,3 +104,9 @@ class T5Spec(Spec):
     save_every: Positive = 200
     log_every: Positive = 20
     sample_every: Positive = 500
+
+    @model_validator(mode="after")
+    def _template_holds_text(self) -> "T5Spec":
+        if self.lead_template.count("{text}") != 1:
+            raise ValueError(f"lead_template must hold {{text}} once; given: {self.lead_template!r}")
+        return self

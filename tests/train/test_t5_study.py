@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer, GenerationMixin
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationMixin,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from sawyer.data import load_prompts
 from sawyer.errors import DataError, RecipeError, TrainingError, UsageError
@@ -21,7 +28,8 @@ from sawyer.runs import Run
 from tests.train.makers import file_bytes, write_lines
 from train.classifiers import matthews, train_classifiers
 from train.pipeline import Parts, run_pipeline, run_step, steps_of
-from train.t5 import corrupt, train_t5
+from train.t5 import BIAS_RATE, Seq2SeqTrainer, train_t5
+from train.trainer import training_arguments
 
 SHAPE = "{hidden_size: 32, layers: 1, heads: 2, intermediate_size: 64}"
 SMALLER = [
@@ -30,12 +38,16 @@ SMALLER = [
     f"t5.architecture={SHAPE}",
     "t5.tokenizer.vocab_size=700",
     "t5.sources=[{name: starter/acceptability, limit: 60}]",
-    "t5.text_steps=3",
+    "t5.copy_steps=1",
+    "t5.text_steps=2",
+    "t5.lead_steps=2",
     "t5.epochs=1",
+    "t5.batch_size=32",
     "t5.save_every=2",
     *(f"classifiers.{name}.scratch={SHAPE[:-1]}, vocab_size: 500}}" for name in ("acceptability", "sentiment")),
     *(f"classifiers.{name}.text_sources=[]" for name in ("acceptability", "sentiment")),
     *(f"classifiers.{name}.text_steps=2" for name in ("acceptability", "sentiment")),
+    "classifiers.acceptability.corrupt.sources=[{name: starter/conversations, limit: 20}]",
     *(f"classifiers.{name}.epochs=1" for name in ("acceptability", "sentiment")),
     *(f"classifiers.{name}.save_every=5" for name in ("acceptability", "sentiment")),
     "ppo.steps=2",
@@ -43,6 +55,7 @@ SMALLER = [
     "ppo.minibatch_size=8",
     "ppo.micro_batch=8",
     "ppo.normalize_samples=24",
+    "ppo.max_prompt=148",
     "ppo.max_new_tokens=12",
     "ppo.watch=false",
     "evaluate.limit=12",
@@ -119,6 +132,24 @@ def test_training_the_t5_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest
         assert file_bytes(train_t5(recipe, run)) == file_bytes(whole)
 
 
+def test_position_biases_have_a_rate_of_their_own(tmp_path: Path) -> None:
+    """All parameters are trained, each once; the biases BIAS_RATE times as fast, and as fast when the rate falls."""
+    recipe = smaller()
+    assert recipe.t5 is not None
+    shape = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 50}
+    model = T5ForConditionalGeneration(T5Config(**shape, decoder_start_token_id=0))
+    with Run(tmp_path / "run", step="base", recipe=recipe) as run:
+        options = training_arguments(run, recipe.t5, device=torch.device("cpu"), dtype=torch.float32, micro_batch=4)
+        trainer = Seq2SeqTrainer(run=run, lengths=[], dtype=torch.float32, model=model, args=options)
+        trainer.create_optimizer_and_scheduler(100)
+    groups = trainer.optimizer.param_groups
+    assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in model.parameters()}
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    fast = [group for group in groups if group["initial_lr"] == pytest.approx(BIAS_RATE * recipe.t5.lr)]
+    names = {name for name, p in model.named_parameters() for g in fast for q in g["params"] if p is q}
+    assert names == {name for name, _ in model.named_parameters() if "relative_attention_bias" in name} and names
+
+
 def test_an_interrupted_classifier_goes_on_and_finished_ones_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,22 +204,6 @@ def test_matthews_correlation_by_hand() -> None:
     assert matthews(np.array([[5, 0], [5, 0]])) == 0.0  # always the same answer
     table = np.array([[6, 2], [1, 3]])
     assert matthews(table) == pytest.approx((6 * 3 - 2 * 1) / np.sqrt(8 * 4 * 7 * 5))
-
-
-def test_spans_are_left_out_and_can_be_put_back() -> None:
-    ids, sentinels, eos = list(range(100, 160)), list(range(900, 924)), 1
-    for seed in range(20):
-        pair = corrupt(ids, sentinels, eos, random.Random(seed))
-        assert pair.source[-1] == pair.target[-1] == eos
-        spans: dict[int, list[int]] = {}
-        for token in pair.target[:-1]:
-            if token in sentinels:
-                mark = spans.setdefault(token, [])
-            else:
-                mark.append(token)
-        restored = [t for token in pair.source[:-1] for t in spans.get(token, [token])]
-        assert restored == ids and sum(map(len, spans.values())) == 9 and len(spans) == 3
-    assert torch.tensor(corrupt(ids[:2], sentinels, eos, random.Random(0)).source).ndim == 1  # however short
 
 
 def test_prompts_carry_their_reference_to_the_reward() -> None:

@@ -16,6 +16,7 @@ from train.ppo.update import Learner
 
 PACKAGES = ("sawyer", "torch", "transformers", "peft", "accelerate", "numpy")
 FOREVER = 1_000_000
+MICRO_BATCH = 8  # as TRL's; 16 is a few per cent faster here and takes a fifth more memory
 
 
 class PacedRun(Run):
@@ -34,14 +35,14 @@ class PacedRun(Run):
 def recipe_of(folder: Path, settings: dict[str, Any]) -> Recipe:
     """The workload as a recipe; ``ours`` holds further keys of ``ppo``, ``model`` and the reward's part."""
     shared, ours = settings["shared"], settings["ours"]
-    part = {"name": "reward", "classifier": str(folder / "reward"), "batch_size": shared["batch"]}
+    part = {"name": "reward", "classifier": str(folder / "reward"), "batch_size": shared["batch"], "dtype": "bfloat16"}
     ppo = {
         "prompts": [{"name": str(folder / "prompts.jsonl")}],
         "reward": [part | ours.get("reward", {})],
         "steps": FOREVER,
         "batch_size": shared["batch"],
         "minibatch_size": shared["batch"],
-        "micro_batch": shared["batch"],
+        "micro_batch": min(MICRO_BATCH, shared["batch"]),
         "epochs": shared["epochs"],
         "max_prompt": shared["prompt_tokens"],
         "max_new_tokens": shared["response_tokens"],

@@ -127,6 +127,9 @@ class PpoSpec(Spec):
     )
     steps: Positive = Field(100, description="rollout-and-update rounds")
     batch_size: Positive = Field(64, description="episodes a step")
+    group_size: Positive = Field(
+        1, description="replies to each prompt of a step; from 2 on the mean score of the others is a reply's baseline"
+    )
     minibatch_size: Positive = Field(32, description="episodes an optimiser step")
     micro_batch: Positive = Field(16, description="episodes a forward pass")
     epochs: Positive = Field(4, description="passes over a rollout")
@@ -178,6 +181,8 @@ class PpoSpec(Spec):
 
     @model_validator(mode="after")
     def _batches_divide(self) -> "PpoSpec":
+        if self.batch_size % self.group_size:
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of group_size {self.group_size}")
         if self.batch_size % self.minibatch_size:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of minibatch_size {self.minibatch_size}")
         if self.minibatch_size % self.micro_batch:

@@ -38,6 +38,7 @@ def test_all_faults_are_reported_at_once():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["ppo.batch_size=32", "ppo.group_size=5"], "batch_size 32 must be a multiple of group_size 5"),
         (["ppo.batch_size=10", "ppo.minibatch_size=4"], "batch_size 10 must be a multiple of minibatch_size 4"),
         (["ppo.max_prompt=250"], r"exceed model.context 256"),
         (["sft.max_length=999"], r"sft.max_length 999 exceeds model.context 256"),

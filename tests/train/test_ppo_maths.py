@@ -16,6 +16,7 @@ from train.ppo.maths import (
     length_mask,
     linear_decay,
     masked_mean,
+    mean_of_others,
     policy_loss,
     token_rewards,
     value_loss,
@@ -40,6 +41,12 @@ def test_whiten_centres_over_valid_tokens_of_all_rows() -> None:
     # Mean 2, population variance 2/3: -1/sqrt(2/3) = -1.2247449.
     expected = tensor([[-1.2247449, 0.0, 0.0], [1.2247449, 0.0, 0.0]])
     torch.testing.assert_close(whiten(values, mask), expected)
+
+
+def test_the_mean_of_the_others_by_hand() -> None:
+    scores = tensor([1.0, 10.0, 2.0, 6.0, 20.0])
+    ours = mean_of_others(scores, ["a", "b", "a", "a", "c"])
+    torch.testing.assert_close(ours, tensor([4.0, 0.0, 3.5, 1.5, 0.0]))
 
 
 def test_kl_estimates_by_hand() -> None:

@@ -230,6 +230,31 @@ def test_prompts_are_dealt_by_step_number_alone_and_each_once_a_pass() -> None:
     assert [task.ids[0] for task in spread(tasks.train, 3)] == [0, 3, 6]
 
 
+def test_a_prompt_of_a_group_is_dealt_as_often_as_the_group_is_large() -> None:
+    tasks = Tasks([Task([], [n]) for n in range(10)], [], 0)
+    dealt = [task.ids[0] for step in range(5) for task in tasks.deal(step, 8, seed=3, each=4)]
+    assert [dealt[n : n + 4] for n in range(0, 40, 4)] == [[n] * 4 for n in dealt[::4]]
+    assert sorted(dealt[::4]) == list(range(10))  # two prompts a step: a pass in five steps
+
+
+def test_replies_to_one_prompt_are_compared_with_one_another(backbone: Path, sft: Path) -> None:
+    told = ppo_recipe(backbone, batch_size=8, minibatch_size=4, micro_batch=2, group_size=4)
+    assert told.ppo is not None
+    actor = Actor.load(told, backbone, sft)
+    asked = [task for task in some_tasks(actor.policy, 2) for _ in range(4)]
+    rollout = collect(actor, frozen(Letters()), asked, told.ppo, seed=1)
+    assert torch.equal(rollout.baseline(1), torch.zeros(8))
+    baseline = rollout.baseline(4)
+    for place, episode in enumerate(rollout.episodes):
+        others = [
+            float(rollout.scores[n])
+            for n, other in enumerate(rollout.episodes)
+            if n != place and other.task.ids == episode.task.ids
+        ]
+        assert len(others) == 3 and float(baseline[place]) == pytest.approx(sum(others) / 3, abs=1e-5)
+    assert len({episode.reply.text for episode in rollout.episodes}) > 2  # each reply is drawn by itself
+
+
 def test_long_prompts_are_left_out_and_none_left_is_an_error(backbone: Path, tmp_path: Path) -> None:
     policy = Policy.load(backbone, spec=recipe(backbone).model)
     lines = [{"prompt": sentence(random.Random(n), words)} for n, words in enumerate([2] * 20 + [60] * 5)]

@@ -71,12 +71,14 @@ def train_ppo(
             started = time.perf_counter()
             seed = row_seed(recipe.seed, step)
             # 1. Answer prompts with the policy as it is, score the replies, measure every token.
-            rollout = collect(actor, reward, tasks.deal(step, spec.batch_size, recipe.seed), spec, seed=seed)
+            asked = tasks.deal(step, spec.batch_size, recipe.seed, each=spec.group_size)
+            rollout = collect(actor, reward, asked, spec, seed=seed)
             release_memory()
             collected = time.perf_counter()
             # 2. Rewards per token, advantages and returns; whitening over the whole rollout.
             kl = kl_k1(rollout.old, rollout.reference, rollout.mask)
-            rewards = token_rewards(kl, rollout.scores, rollout.lengths, controller.beta)
+            scores = rollout.scores - rollout.baseline(spec.group_size)
+            rewards = token_rewards(kl, scores, rollout.lengths, controller.beta)
             advantages, returns = gae(rewards, rollout.values, rollout.mask, spec.gamma, spec.lam)
             advantages = whiten(advantages, rollout.mask)
             # 3. Several epochs of clipped updates; they end when the policy has moved far enough.

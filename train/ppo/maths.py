@@ -6,6 +6,7 @@ Implementation Details of RLHF with PPO". Beware of torchtune's ``whiten``, whos
 """
 
 import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,6 +40,23 @@ def kl_k3(logprobs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
     """Schulman's low-variance, never negative estimate r − 1 − log r with r = π_ref/π, per token [B, R], in nats."""
     log_ratio = reference - logprobs
     return (torch.expm1(log_ratio) - log_ratio) * mask
+
+
+def mean_of_others(scores: Tensor, groups: Sequence[Hashable]) -> Tensor:
+    """For each score [B] the mean of the other scores of its group, float32 [B]; 0 where it is alone.
+
+    Subtracted from the score it takes out what the prompt alone brings, and does not bias the gradient, for it does not
+    depend on the reply (Kool et al. 2019; Ahmadian et al. 2024).
+    """
+    places: dict[Hashable, list[int]] = {}
+    for place, group in enumerate(groups):
+        places.setdefault(group, []).append(place)
+    means = torch.zeros_like(scores, dtype=torch.float32)
+    for mine in places.values():
+        if len(mine) > 1:
+            found = scores[mine].float()
+            means[mine] = (found.sum() - found) / (len(mine) - 1)
+    return means
 
 
 def token_rewards(kl: Tensor, scores: Tensor, lengths: Tensor, beta: float) -> Tensor:

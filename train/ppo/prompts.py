@@ -28,18 +28,20 @@ class Tasks:
     held_out: list[Task]
     left_out: int
 
-    def deal(self, step: int, count: int, seed: int) -> list[Task]:
-        """The prompts of a step: a stretch of an endless row of shuffled passes over ``train``.
+    def deal(self, step: int, count: int, seed: int, each: int = 1) -> list[Task]:
+        """The prompts of a step's ``count`` episodes, ``each`` of them for one prompt: a stretch of shuffled passes
+        over ``train`` that never end.
 
         It depends on (step, count, seed) alone, so a resumed run needs no cursor.
         """
         dealt: list[Task] = []
+        count //= each
         for place in range(step * count, (step + 1) * count):
             turn, index = divmod(place, len(self.train))
             if not dealt or index == 0:
                 order = random.Random(f"{seed}:prompts:{turn}").sample(range(len(self.train)), len(self.train))
             dealt.append(self.train[order[index]])
-        return dealt
+        return [task for task in dealt for _ in range(each)]
 
 
 def load_tasks(spec: PpoSpec, chat: ChatFormat, stage: str, seed: int) -> Tasks:

@@ -16,7 +16,7 @@ from sawyer.logprobs import Batch, collate
 from sawyer.recipe import PpoSpec
 from sawyer.scoring import Reward, Scores
 from train.ppo.actor import STAGE, Actor
-from train.ppo.maths import correlation, kl_k1, kl_k3, length_mask, masked_mean
+from train.ppo.maths import correlation, kl_k1, kl_k3, length_mask, masked_mean, mean_of_others
 from train.ppo.prompts import Task
 
 
@@ -59,6 +59,12 @@ class Rollout:
             random.Random(f"{seed}:{epoch}").shuffle(order)
         for start in range(0, len(order), size):
             yield order[start : start + size]
+
+    def baseline(self, group_size: int) -> Tensor:
+        """Float32 [B]: what the other replies to the same prompt scored on average; 0 for groups of one."""
+        if group_size == 1:
+            return torch.zeros_like(self.scores)
+        return mean_of_others(self.scores, [tuple(episode.task.ids) for episode in self.episodes])
 
     def part(self, index: int, *tensors: Tensor) -> list[Tensor]:
         """The rows and columns of [B, R] tensors that belong to micro-batch ``index``."""

@@ -34,7 +34,8 @@ def save_state(
         for name, value in learner.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)  # the 8-bit one counts steps in an int
     tensors["generator"] = torch.get_rng_state()  # nothing draws from it; kept for models that might
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+    # Cloned: 8-bit moments share a table of their 256 values, and safetensors keeps no tensor twice.
+    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
     figures = {"beta": controller.beta, "reward": reward.state()}
     write_json(folder / FIGURES, figures | ({"guard": guard.state()} if guard else {}))
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ def asks(function: Callable[..., list[float]], **settings: Any) -> dict[str, Any
 def draw_from_the_reference(patch: pytest.MonkeyPatch) -> None:
     """A sampler that never hears of the updates, as an inference server with stale weights."""
     generate = rollout.generate
+    patch.setattr(Actor, "speaking", lambda _: nullcontext())  # with rlf in the weights nobody else can be asked
     patch.setattr(rollout, "generate", lambda *given, **named: generate(*given, **named | {"stage": "base"}))
 
 

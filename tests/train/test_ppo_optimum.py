@@ -178,6 +178,7 @@ def first_tokens(told: Recipe, adapter: Path | None, asked: Sequence[str]) -> Te
     return torch.stack(found)
 
 
+@pytest.mark.slow
 def test_a_bandit_is_solved(wide_backbone: Path, tmp_path: Path) -> None:
     """One token is worth 1, all others nothing, no leash: the best policy says nothing else, whatever it is asked.
 
@@ -234,6 +235,7 @@ def choosy_backbone(folder: Path, prompt: str) -> list[int]:
     return words
 
 
+@pytest.mark.slow
 def test_the_whole_loop_reaches_the_optimum_on_a_leash(tmp_path: Path) -> None:
     prompt = "tea river"
     words = choosy_backbone(tmp_path / "backbone", prompt)

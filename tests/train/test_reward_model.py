@@ -86,7 +86,9 @@ def test_learns_reports_and_loads_as_a_scorer(backbone: Path, data: str, tmp_pat
     assert "reward_chosen" in (tmp_path / "run" / "samples.jsonl").read_text()
 
 
-@pytest.mark.parametrize("where", ["pretrain", "start", 2, 4, 7, 9])
+@pytest.mark.parametrize(
+    "where", ["pretrain", 4, *(pytest.param(where, marks=pytest.mark.slow) for where in ("start", 2, 7, 9))]
+)
 def test_interrupted_run_ends_with_the_same_bytes(
     backbone: Path, data: str, tmp_path: Path, where: str | int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,7 +75,7 @@ def test_adapter_is_learnt_saved_and_loaded_by_plain_peft(backbone: Path, data: 
         assert torch.equal(model(ids).logits, plain(ids).logits)
 
 
-@pytest.mark.parametrize("stop", [1, 3, 4, 7, 8])
+@pytest.mark.parametrize("stop", [1, 4, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (3, 7, 8))])
 def test_interrupted_run_ends_with_the_same_bytes(
     backbone: Path, data: str, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

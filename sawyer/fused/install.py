@@ -63,11 +63,16 @@ def merged(model: Any, adapter: str) -> Iterator[None]:
 
 
 def can_merge(model: Any, adapter: str) -> bool:
-    """Whether every layer that ``adapter`` changes is plain LoRA on a plain linear layer."""
+    """Whether W + s B A is all that ``adapter`` does: plain LoRA on plain linear layers, no DoRA, no trained bias."""
+    layers = [layer for layer in lora_layers(model) if adapter in layer.lora_A]
+    return bool(layers) and all(_is_plain(layer, adapter) for layer in layers)
+
+
+def _is_plain(layer: Any, adapter: str) -> bool:
     from peft.tuners.lora import Linear
 
-    layers = [layer for layer in lora_layers(model) if adapter in layer.lora_A]
-    return bool(layers) and all(isinstance(x, Linear) and type(x.get_base_layer()) is nn.Linear for x in layers)
+    odd = adapter in layer.lora_variant or layer.lora_bias.get(adapter)
+    return isinstance(layer, Linear) and type(layer.get_base_layer()) is nn.Linear and not odd
 
 
 def lora_layers(model: Any) -> list[Any]:

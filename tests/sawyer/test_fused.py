@@ -175,6 +175,32 @@ def test_a_merged_stage_answers_alike_and_leaves_the_weights_as_they_were(tiny_b
     assert all(torch.equal(tensor, before[name]) for name, tensor in policy.model.state_dict().items())
 
 
+def test_an_adapter_that_is_more_than_lora_is_not_merged(tiny_backbone: Path) -> None:
+    """DoRA scales the whole weight: its answers come from PEFT, merged or not."""
+    from peft import LoraConfig, get_peft_model
+
+    policy = Policy.load(tiny_backbone, spec=ModelSpec(backbone=str(tiny_backbone)), device="cpu")
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", use_dora=True)
+    policy.model = get_peft_model(policy.model, config, adapter_name="rlf")
+    policy._remember("rlf")
+    with torch.no_grad():
+        for parameter in policy.parameters_of("rlf"):
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)).abs())
+    policy.model.eval()
+    ids = torch.tensor([PROMPTS[1]])
+
+    def ask() -> Tensor:
+        with torch.no_grad(), policy.using("rlf") as model:
+            return model(input_ids=ids).logits
+
+    plain = ask()
+    fuse(policy.model, torch.float32)
+    torch.testing.assert_close(ask(), plain, atol=1e-4, rtol=1e-4)
+    fused = ask()
+    with policy.merged("rlf"):
+        assert torch.equal(ask(), fused)
+
+
 def test_stages_nest(tiny_backbone: Path) -> None:
     """Base inside rlf, and rlf again after it."""
     policy = policy_of(tiny_backbone)

@@ -69,7 +69,7 @@ def response_logits(model: Any, batch: Batch, *, decoder_start: int | None = Non
         seen.append(args[0][:, -reach - 1 : -1].contiguous() if decoder_start is None else args[0])
         return (seen[0],)
 
-    hook = model.get_output_embeddings().register_forward_pre_hook(keep)
+    hook = model.get_output_embeddings().register_forward_pre_hook(keep, prepend=True)
     try:
         if decoder_start is not None:
             start = torch.full_like(batch.responses[:, :1], decoder_start)

@@ -46,7 +46,7 @@ class Policy:
         self._adapters: dict[str, list[torch.nn.Parameter]] = {}
         self._texts: dict[int, str] = {}  # of single tokens, as they are asked for
         self._layers: list[Any] = []  # those that PEFT has put in
-        self._active, self._training, self._disabled = "base", False, False
+        self._active, self._training = None, False
         self._merged = ""
 
     @classmethod
@@ -191,8 +191,8 @@ class Policy:
             ModelError: the stage has no adapter.
         """
         self.check_stage(stage)
-        before = (self._active, self._training, self._disabled)
-        self._switch(stage, train, stage in ("base", self._merged))
+        before = (self._active, self._training)
+        self._switch(stage, train)
         try:
             yield self.model
         finally:
@@ -224,23 +224,23 @@ class Policy:
         if stage not in self.stages:
             raise ModelError(f"There is no stage {stage!r} here; there are: {', '.join(self.stages)}.")
 
-    def _switch(self, stage: str, train: bool, disabled: bool) -> None:
+    def _switch(self, stage: str | None, train: bool) -> None:
         # PEFT's own context manager surveys every layer twice: 16 ms for each decoding step of the nano model.
         for layer in self._layers:
-            layer._disable_adapters = disabled
-        if stage != "base" and self.model.active_adapter != stage:
+            layer._disable_adapters = stage in ("base", self._merged)
+        if stage not in (None, "base") and self.model.active_adapter != stage:
             self.model.set_adapter(stage, inference_mode=not train)
         for name, parameters in self._adapters.items():
             for parameter in parameters:
                 parameter.requires_grad_(train and name == stage)
-        self._active, self._training, self._disabled = stage, train, disabled
+        self._active, self._training = stage, train
 
     def _remember(self, stage: str) -> None:
         self._layers = lora_layers(self.model)
         self._adapters[stage] = [p for n, p in self.model.named_parameters() if f".{stage}." in n and "lora_" in n]
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
-        self._active, self._training, self._disabled = "base", False, False
+        self._active, self._training = None, False
 
 
 def fingerprint(backbone: str | Path, config: Any) -> str:

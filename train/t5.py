@@ -27,9 +27,8 @@ from train.tokenizer import train_tokenizer
 from train.trainer import ExactTrainer, Rows, pad_right, to_device, training_arguments
 
 IGNORED = -100
-BIAS_RATE = (
-    30.0  # of the position biases, times the rate of the rest; copying forms in a quarter of the steps (measured)
-)
+# Rate of the position biases, times that of the rest: copying forms in a quarter of the steps (measured).
+BIAS_RATE = 30.0
 SHOWN = 4  # held-out tasks whose greedy answers are kept as samples
 JUDGED = 128  # held-out tasks whose greedy answers are compared with the references at the end
 

@@ -71,8 +71,12 @@ def can_merge(model: Any, adapter: str) -> bool:
 def _is_plain(layer: Any, adapter: str) -> bool:
     from peft.tuners.lora import Linear
 
-    odd = adapter in layer.lora_variant or layer.lora_bias.get(adapter)
-    return isinstance(layer, Linear) and type(layer.get_base_layer()) is nn.Linear and not odd
+    linear = isinstance(layer, Linear) and type(layer.get_base_layer()) is nn.Linear
+    return linear and not _more_than_lora(layer, adapter)
+
+
+def _more_than_lora(layer: Any, adapter: str) -> bool:
+    return adapter in layer.lora_variant or bool(layer.lora_bias.get(adapter))
 
 
 def lora_layers(model: Any) -> list[Any]:
@@ -87,7 +91,7 @@ def _lora_forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if self.disable_adapters or not active:
         return self.base_layer(x)
     name = active[0]
-    odd = len(active) > 1 or name in self.lora_variant or self.lora_bias.get(name) or kwargs.get("adapter_names")
+    odd = len(active) > 1 or _more_than_lora(self, name) or kwargs.get("adapter_names")
     if odd or self.merged or (self.training and not isinstance(self.lora_dropout[name], nn.Identity)):
         return type(self).forward(self, x, *args, **kwargs)
     base, a, b = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight

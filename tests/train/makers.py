@@ -12,6 +12,7 @@ from unittest import mock
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from sawyer.models import Policy
 from sawyer.recipe import ChatSpec, Recipe
 from train.tokenizer import train_tokenizer
 
@@ -57,6 +58,19 @@ def make_ending_backbone(folder: Path) -> Path:
         # Rounded: the solver's last digits differ from process to process.
         model.get_input_embeddings().weight[tokenizer.eos_token_id] = (1000 * ending).round() / 1000
     model.float().save_pretrained(folder)
+    return folder
+
+
+def make_sft(backbone: Path, folder: Path) -> Path:
+    """An SFT adapter whose effect is clear: the bare backbone in its place would be seen."""
+    told = recipe(backbone)
+    policy = Policy.load(backbone, spec=told.model)
+    torch.manual_seed(5)
+    policy.add_adapter("sft", told.lora)
+    with torch.no_grad():
+        for parameter in policy.parameters_of("sft"):
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    policy.save_adapter("sft", folder)
     return folder
 
 

@@ -20,13 +20,12 @@ from transformers import AutoModelForCausalLM
 
 from sawyer.errors import RecipeError, TrainingError, UsageError
 from sawyer.home import Home
-from sawyer.models import Policy
 from sawyer.recipe import LoraSpec, ModelSpec, Plan, PpoSpec, Recipe, load_recipe, plan_of
 from sawyer.recipe.alternatives import GrpoSpec, RlooSpec
 from sawyer.registry import Registry
 from sawyer.runs import Run
 from sawyer.scoring import Part, Reward
-from tests.train.makers import file_bytes, make_backbone, recipe, sentence, write_lines
+from tests.train.makers import file_bytes, make_backbone, make_sft, recipe, sentence, write_lines
 from train import pipeline, trl_trainers
 from train.alternatives import configuration, train_alternative
 from train.doctor import diagnose, find_run, method_of
@@ -71,16 +70,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def sft(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter whose effect is clear, so that the bare backbone in its place as the reference would be seen."""
-    told = recipe(backbone)
-    policy = Policy.load(backbone, spec=told.model)
-    torch.manual_seed(5)
-    policy.add_adapter("sft", told.lora)
-    with torch.no_grad():
-        for parameter in policy.parameters_of("sft"):
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    folder = tmp_path_factory.mktemp("sft")
-    policy.save_adapter("sft", folder)
-    return folder
+    return make_sft(backbone, tmp_path_factory.mktemp("sft"))
 
 
 def told(backbone: Path, prompts: str, **sections: Any) -> Recipe:

@@ -17,11 +17,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from sawyer.errors import CheckpointError, DataError, ModelError, TrainingError
-from sawyer.models import Policy
 from sawyer.recipe import LoraSpec, PpoSpec, Recipe
 from sawyer.runs import Run
 from sawyer.scoring import Part, Reward
-from tests.train.makers import file_bytes, make_backbone, prompts_in, recipe
+from tests.train.makers import file_bytes, make_backbone, make_sft, prompts_in, recipe
 from train.ppo import loop, train_ppo
 from train.ppo.watch import collapse
 
@@ -55,16 +54,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def sft(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    told = recipe(backbone)
-    policy = Policy.load(backbone, spec=told.model)
-    torch.manual_seed(5)
-    policy.add_adapter("sft", told.lora)
-    with torch.no_grad():
-        for parameter in policy.parameters_of("sft"):
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    folder = tmp_path_factory.mktemp("sft")
-    policy.save_adapter("sft", folder)
-    return folder
+    return make_sft(backbone, tmp_path_factory.mktemp("sft"))
 
 
 MAKE = """

@@ -16,12 +16,21 @@ State = Literal["loading", "ok", "failed"]
 
 @dataclass(frozen=True)
 class Job:
-    """One reply to be made. ``top_logprobs`` None asks for no log-probabilities, 0 for those of the chosen tokens."""
+    """One reply to be made.
+
+    Attributes:
+        messages: the conversation, rendered as the stage was trained on it; empty where ``prompt`` is given.
+        top_logprobs: None asks for no log-probabilities, 0 for those of the chosen tokens.
+        version: which one of the stage answers, such as ``rlf@2``; None: the current one.
+        prompt: a text to be continued as it is, without roles; special tokens in it are plain text.
+    """
 
     stage: Stage
     messages: Sequence[dict[str, str]]
     sampling: Sampling
     top_logprobs: int | None = None
+    version: str | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,11 @@ class Engine(Protocol):
 
     @property
     def versions(self) -> Mapping[Stage, str | None]:
-        """The stages that can be asked, in showing order, with the version of each. Empty until loaded."""
+        """The stages that can be asked, in showing order, with the current version of each. Empty until loaded."""
+
+    @property
+    def refs(self) -> Sequence[str]:
+        """Every version that can be asked by name, such as ``rlf@2``, current ones among them; oldest first."""
 
     @property
     def context(self) -> int:
@@ -118,7 +131,7 @@ class Engine(Protocol):
         """Rows being decoded."""
 
     async def prepare(self, jobs: Sequence[Job]) -> list[Prepared]:
-        """Render and tokenise. Raises ContextExceeded, NotReady, or a 404 for a stage that is not there."""
+        """Render and tokenise. Raises ContextExceeded, NotReady, or a 404 for a stage or version that is not there."""
 
     def submit(self, prepared: Sequence[Prepared]) -> Reply:
         """Queue the rows. Must be called in an event loop. Raises EngineBusy when the queue is full, NotReady."""

@@ -93,6 +93,10 @@ class LocalEngine:
         return self._loaded.versions if self._loaded else {}
 
     @property
+    def refs(self) -> Sequence[str]:
+        return [version for version in self.versions.values() if version]
+
+    @property
     def context(self) -> int:
         return self._loaded.policy.context if self._loaded else self._context
 

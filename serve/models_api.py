@@ -10,18 +10,20 @@ from serve.service import Service
 PREFIX = "sawyer-"
 
 
-def resolve(service: Service, model: str) -> Stage:
-    """The stage behind ``sawyer-rlf``, ``rlf``, ``sawyer-rlf@3`` or ``rlf@3`` (while 3 is the version served).
+def resolve(service: Service, model: str) -> tuple[Stage, str | None]:
+    """The stage behind ``sawyer-rlf``, ``rlf``, ``sawyer-rlf@3`` or ``rlf@3``, and the version if one was named.
 
     Raises:
         ApiError: 404, no such model.
     """
-    versions = service.engine.versions
+    engine = service.engine
     wanted = model.removeprefix(PREFIX)
-    for stage, version in versions.items():
-        if wanted in (stage, version):
-            return stage
-    raise unknown_stage(model, [PREFIX + stage for stage in versions])
+    for stage in engine.versions:
+        if wanted == stage:
+            return stage, None
+        if wanted.startswith(f"{stage}@") and wanted in engine.refs:
+            return stage, wanted
+    raise unknown_stage(model, [PREFIX + name for name in (*engine.versions, *engine.refs)])
 
 
 def make_router(service: Service) -> APIRouter:
@@ -29,10 +31,13 @@ def make_router(service: Service) -> APIRouter:
     router = APIRouter()
 
     def cards() -> list[ModelCard]:
-        return [
+        engine = service.engine
+        current = [
             ModelCard(id=PREFIX + stage, created=service.started, root=version and PREFIX + version)
-            for stage, version in service.engine.versions.items()
+            for stage, version in engine.versions.items()
         ]
+        named = [ModelCard(id=PREFIX + ref, created=service.started, root=PREFIX + ref) for ref in engine.refs]
+        return [*current, *named]
 
     @router.get("/v1/models", summary="The stages, as OpenAI models")
     async def models() -> ModelList:
@@ -40,8 +45,9 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/v1/models/{model}", summary="One of the models")
     async def model(model: str) -> ModelCard:
-        stage = resolve(service, model)
-        return next(card for card in cards() if card.id == PREFIX + stage).model_copy(update={"id": model})
+        stage, version = resolve(service, model)
+        found = next(card for card in cards() if card.id == PREFIX + (version or stage))
+        return found.model_copy(update={"id": model})
 
     @router.get("/v1/info", summary="Stages, defaults and examples of this server")
     async def info() -> ServerInfo:

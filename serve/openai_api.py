@@ -47,7 +47,7 @@ def make_router(service: Service) -> APIRouter:
 
 
 async def _open(service: Service, body: ChatRequest) -> Session:
-    stage = resolve(service, body.model)
+    stage, version = resolve(service, body.model)
     sampling = service.sampling(body)
     assert sampling.seed is not None
     messages = [message.model_dump() for message in body.messages]
@@ -55,7 +55,7 @@ async def _open(service: Service, body: ChatRequest) -> Session:
     jobs = []
     for index in range(body.n or 1):
         seed = (sampling.seed + index + SEED_RANGE) % (2 * SEED_RANGE) - SEED_RANGE
-        jobs.append(Job(stage, messages, sampling.model_copy(update={"seed": seed}), tops))
+        jobs.append(Job(stage, messages, sampling.model_copy(update={"seed": seed}), tops, version))
     turn_id = body.metadata.turn_id if body.metadata else None
 
     async def begin() -> TurnRef:

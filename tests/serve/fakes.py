@@ -42,6 +42,7 @@ class FakeEngine:
     def __init__(self, words: Sequence[str] = ("Hello", " there", ".")) -> None:
         self.words = words
         self.versions = {"base": "base@0", "sft": "sft@2", "rlf": "rlf@3"}
+        self.refs = ["base@0", "sft@1", "sft@2", "rlf@2", "rlf@3"]
         self.context = 64
         self.fingerprint = "f" * 8
         self.waiting = self.running = 0
@@ -68,11 +69,11 @@ class FakeEngine:
         for job in jobs:
             if job.stage not in self.versions:
                 raise unknown_stage(job.stage, list(self.versions))
-            prompt = "\n".join(message["content"] for message in job.messages)
+            prompt = job.prompt or "\n".join(message["content"] for message in job.messages)
             ids = prompt.split()
             if len(ids) >= self.context:
                 raise ContextExceeded(len(ids), self.context, job.stage)
-            version = self.versions[job.stage]
+            version = job.version or self.versions[job.stage]
             prepared.append(Prepared(job, f"<{job.stage}>{prompt}", ids, job.sampling, version))
         self.jobs += jobs
         return prepared

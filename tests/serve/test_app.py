@@ -227,11 +227,12 @@ def test_a_recipe_is_served_from_its_registry(tmp_path, monkeypatch):
         registry.promote(f"{stage}@1")
     with serving(build_app(recipe, home)) as url:
         wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200, 30)
-        assert [card["root"] for card in httpx.get(f"{url}/v1/models").json()["data"]] == [
-            "sawyer-base@1",
-            "sawyer-sft@1",
-            "sawyer-rlf@1",
-        ]
+        cards = {card["id"]: card["root"] for card in httpx.get(f"{url}/v1/models").json()["data"]}
+        assert {name: cards[name] for name in ("sawyer-base", "sawyer-sft", "sawyer-rlf")} == {
+            "sawyer-base": "sawyer-base@1",
+            "sawyer-sft": "sawyer-sft@1",
+            "sawyer-rlf": "sawyer-rlf@1",
+        }
         text = httpx.post(f"{url}/v1/compare", json={"messages": HI, "max_tokens": 8}, timeout=30).text
         events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
         assert {event["stage"] for event in events if event["event"] == "done"} == {"base", "sft", "rlf"}

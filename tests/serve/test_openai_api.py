@@ -76,18 +76,20 @@ def test_n_and_logprobs(sdk, engine):
     assert len(answer.metadata["completion_ids"]) == 3
 
 
-def test_models_are_listed_and_found(sdk):
-    assert [model.id for model in sdk.models.list()] == ["sawyer-base", "sawyer-sft", "sawyer-rlf"]
+def test_models_are_listed_and_found(engine, sdk):
+    stages, versions = ["sawyer-base", "sawyer-sft", "sawyer-rlf"], [f"sawyer-{ref}" for ref in engine.refs]
+    assert [model.id for model in sdk.models.list()] == [*stages, *versions]
     assert sdk.models.retrieve("sawyer-rlf@3").id == "sawyer-rlf@3"
-    for name in ("sawyer-rlf@3", "rlf"):
+    for name in ("sawyer-rlf@3", "rlf", "rlf@2"):
         assert sdk.chat.completions.create(model=name, messages=HI).choices[0].message.content.startswith("Hello")
+    assert [(job.stage, job.version) for job in engine.jobs] == [("rlf", "rlf@3"), ("rlf", None), ("rlf", "rlf@2")]
 
 
 @pytest.mark.parametrize(
     ("asked", "kind", "code"),
     [
         ({"model": "gpt-4"}, openai.NotFoundError, "model_not_found"),
-        ({"model": "sawyer-rlf@2"}, openai.NotFoundError, "model_not_found"),
+        ({"model": "sawyer-rlf@9"}, openai.NotFoundError, "model_not_found"),
         ({"messages": [{"role": "user", "content": "word " * 70}]}, openai.BadRequestError, "context_length_exceeded"),
         ({"temperature": 3}, openai.BadRequestError, "invalid_request"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, openai.BadRequestError, "invalid_request"),

@@ -66,13 +66,17 @@ class ChatFormat:
 
     def encode_prompt(self, messages: Sequence[Message], stage: str) -> list[int]:
         """Token ids of a conversation that waits for ``stage``'s reply, BOS included where the format has one."""
-        if self._encoder_decoder:
-            return [*self.encode_text(self.transcript(messages)), self.eos_id]
-        if stage == "base":
-            bos = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-            return bos + self.encode_text(self.transcript(messages))
+        if self._encoder_decoder or stage == "base":
+            return self.encode_raw(self.transcript(messages))
         pieces, _ = self._pieces(self._with_system(messages), add_generation_prompt=True)
         return [token for ids, _ in pieces for token in ids]
+
+    def encode_raw(self, text: str) -> list[int]:
+        """Token ids of a text that is to be continued as it is, BOS included where the tokenizer has one."""
+        if self._encoder_decoder:
+            return [*self.encode_text(text), self.eos_id]
+        bos = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+        return bos + self.encode_text(text)
 
     def encode_conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
         """Token ids of a finished conversation and its loss mask: 1 on each reply's tokens and the EOS after it."""

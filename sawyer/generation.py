@@ -132,7 +132,7 @@ def decode(policy: Policy, rows: Sequence[Row], cancelled: set[int] | None = Non
         step = []
         for place, i in enumerate(alive):
             made[i].append(chosen[place])
-            finish = _finish(policy, rows[i], made[i])
+            finish = finish_reason(policy, rows[i], made[i])
             step.append(Token(i, chosen[place], logprobs[place], finish, tops[place]))
         yield step
         gone = cancelled or ()
@@ -200,7 +200,8 @@ def _nucleus(logprobs: Tensor, top_p: Tensor) -> Tensor:
     return logprobs.masked_fill(torch.zeros_like(dropped).scatter(-1, index, dropped), float("-inf"))
 
 
-def _finish(policy: Policy, row: Row, made: list[int]) -> str | None:
+def finish_reason(policy: Policy, row: Row, made: Sequence[int]) -> str | None:
+    """Why a row ends with its newest token, ``stop`` or ``length``; None while it goes on."""
     if made[-1] in policy.eos_ids:
         return "stop"
     if row.stop and policy.may_end(made[-1], row.stop):

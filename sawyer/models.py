@@ -135,6 +135,17 @@ class Policy:
             raise ModelError(explain_foreign(f"adapter of stage {stage}", folder, strays))
         self._remember(stage)
 
+    def drop_adapter(self, stage: str) -> None:
+        """Forget the adapter of ``stage``; its memory is free again.
+
+        Raises:
+            ModelError: the stage has no adapter.
+        """
+        self.check_stage(stage)
+        self.model.delete_adapter(stage)
+        del self._adapters[stage]
+        self._active, self._training = None, False
+
     def add_adapter(self, stage: str, lora: LoraSpec, *, copy_of: str | None = None) -> None:
         """Add a fresh adapter (its output is exactly zero), or an exact copy of another stage's."""
         from peft import LoraConfig, PeftModel, get_peft_model

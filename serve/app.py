@@ -19,8 +19,9 @@ from sawyer.home import Home
 from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from sawyer.store import FeedbackStore
-from sawyer.types import ErrorBody, Stage
+from sawyer.types import ErrorBody
 from serve import compare, errors, feedback_api, models_api, openai_api
+from serve.catalog import Catalog
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
 from serve.limits import MAX_BODY, LimitMiddleware, RateLimit, rate_limit_from_environment
@@ -122,7 +123,7 @@ def build_app(recipe: Recipe, home: Home) -> FastAPI:
         with loading:
             return current_scorer(recipe, registry)
 
-    engine = LocalEngine(policy, context=recipe.model.context)
+    engine = LocalEngine(policy, context=recipe.model.context, catalog=catalog_of(recipe, registry))
     has_reward = registry.versions("reward") or (recipe.ppo and not any(part.trained for part in recipe.ppo.parts))
     scorer = BackgroundScorer(reward) if has_reward else NoScorer()
     store = FeedbackStore.open(home.db_url)
@@ -131,6 +132,11 @@ def build_app(recipe: Recipe, home: Home) -> FastAPI:
     except BaseException:
         store.close()
         raise
+
+
+def catalog_of(recipe: Recipe, registry: Registry) -> Catalog:
+    """What of a recipe's registry can be served."""
+    return Catalog(registry, own_base=recipe.model.backbone is None)
 
 
 def load_policy(recipe: Recipe, registry: Registry) -> Loaded:
@@ -143,11 +149,11 @@ def load_policy(recipe: Recipe, registry: Registry) -> Loaded:
     from sawyer.models import Policy
 
     set_threads(recipe.threads)
-    base = registry.current("base") if recipe.model.backbone is None else None
-    backbone = base.path if base else recipe.model.backbone
+    catalog = catalog_of(recipe, registry)
+    offer = catalog.offer()
+    backbone = recipe.model.backbone or offer.base
     assert backbone is not None, recipe.name
-    adapters = {stage: version for stage in ("sft", "rlf") if (version := registry.current(stage))}
-    policy = Policy.load(backbone, {stage: version.path for stage, version in adapters.items()}, spec=recipe.model)
-    versions: dict[Stage, str | None] = {"base": base.ref if base else None}
-    versions |= {stage: version.ref for stage, version in adapters.items()}  # type: ignore[misc]
-    return Loaded(policy, versions)
+    # By version, so that another one of a stage can be loaded beside it.
+    adapters = {ref: catalog.folder(ref) for stage, ref in offer.current.items() if ref and stage != "base"}
+    policy = Policy.load(backbone, adapters, spec=recipe.model)
+    return Loaded(policy, offer.current, offer.refs)

@@ -72,10 +72,11 @@ def _is_plain(layer: Any, adapter: str) -> bool:
     from peft.tuners.lora import Linear
 
     linear = isinstance(layer, Linear) and type(layer.get_base_layer()) is nn.Linear
-    return linear and not _more_than_lora(layer, adapter)
+    return linear and not more_than_lora(layer, adapter)
 
 
-def _more_than_lora(layer: Any, adapter: str) -> bool:
+def more_than_lora(layer: Any, adapter: str) -> bool:
+    """Whether an adapter does something to a layer beside adding s B A x: DoRA and its like, or a bias of its own."""
     return adapter in layer.lora_variant or bool(layer.lora_bias.get(adapter))
 
 
@@ -91,7 +92,7 @@ def _lora_forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if self.disable_adapters or not active:
         return self.base_layer(x)
     name = active[0]
-    odd = len(active) > 1 or _more_than_lora(self, name) or kwargs.get("adapter_names")
+    odd = len(active) > 1 or more_than_lora(self, name) or kwargs.get("adapter_names")
     if odd or self.merged or (self.training and not isinstance(self.lora_dropout[name], nn.Identity)):
         return type(self).forward(self, x, *args, **kwargs)
     base, a, b = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight

@@ -41,8 +41,8 @@ def policy(stages):
 
 
 @pytest.fixture
-def engine(policy):
-    made = started(LocalEngine(lambda: Loaded(policy, VERSIONS), context=tiny.CONTEXT))
+def engine(stages):
+    made = started(LocalEngine(lambda: Loaded(tiny.load(stages), VERSIONS), context=tiny.CONTEXT))
     yield made
     made.close()
 
@@ -172,12 +172,12 @@ def test_a_cancelled_request_ends_and_leaves_the_others_alone(engine):
     assert engine.waiting == 0
 
 
-def test_a_request_cancelled_while_it_waits_never_starts(policy):
+def test_a_request_cancelled_while_it_waits_never_starts(stages):
     gate = threading.Event()
 
     def load():
         gate.wait(10)
-        return Loaded(policy, VERSIONS)
+        return Loaded(tiny.load(stages), VERSIONS)
 
     engine = LocalEngine(load, context=96)
     engine.start()
@@ -201,8 +201,8 @@ def test_a_request_cancelled_while_it_waits_never_starts(policy):
     engine.close()
 
 
-def test_a_full_queue_refuses_with_a_time_to_come_back(policy):
-    engine = started(LocalEngine(lambda: Loaded(policy, VERSIONS), context=96, max_rows=3, max_waiting=6))
+def test_a_full_queue_refuses_with_a_time_to_come_back(stages):
+    engine = started(LocalEngine(lambda: Loaded(tiny.load(stages), VERSIONS), context=96, max_rows=3, max_waiting=6))
 
     async def ask():
         prepared = await engine.prepare(jobs_for(QUESTION, greedy(60)))
@@ -239,8 +239,8 @@ def test_prompts_are_recorded_exactly_and_user_text_is_never_a_control_token(eng
         assert list(prepared.ids).count(policy.tokenizer.bos_token_id) == 1
 
 
-def test_an_unknown_stage_is_not_found(policy):
-    engine = started(LocalEngine(lambda: Loaded(policy, {"base": None}), context=96))
+def test_an_unknown_stage_is_not_found(stages):
+    engine = started(LocalEngine(lambda: Loaded(tiny.load(stages), {"base": None}), context=96))
     with pytest.raises(ApiError) as refused:
         asyncio.run(engine.prepare(jobs_for(QUESTION, greedy(), ("rlf",))))
     assert refused.value.status == 404
@@ -258,20 +258,20 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
     engine.close()
 
 
-def test_a_fault_while_decoding_fails_its_rows_and_the_engine_goes_on(engine, policy, monkeypatch):
+def test_a_fault_while_decoding_fails_its_rows_and_the_engine_goes_on(engine, monkeypatch):
     def broken(*_args, **_kwargs):
         raise RuntimeError("no such kernel")
 
     with monkeypatch.context() as patch:
-        patch.setattr(policy.model, "forward", broken)
+        patch.setattr("sawyer.ragged.lean.LeanForward.__call__", broken)
         rows = asyncio.run(collect(engine, jobs_for(QUESTION, greedy())))
     assert all(isinstance(end, Failed) and end.error.status == 500 for _, end in rows)
     assert "kernel" not in str(rows[0][1].error)
     assert isinstance(asyncio.run(collect(engine, jobs_for(QUESTION, greedy())))[0][1], Finished)
 
 
-def test_closing_fails_what_runs_and_refuses_what_comes(policy):
-    engine = started(LocalEngine(lambda: Loaded(policy, VERSIONS), context=96))
+def test_closing_fails_what_runs_and_refuses_what_comes(stages):
+    engine = started(LocalEngine(lambda: Loaded(tiny.load(stages), VERSIONS), context=96))
 
     async def ask():
         prepared = await engine.prepare(jobs_for(QUESTION, greedy(80)))
@@ -287,8 +287,8 @@ def test_closing_fails_what_runs_and_refuses_what_comes(policy):
     assert {type(end) for end in ends} <= {Finished, Failed}
 
 
-def test_clients_that_leave_free_their_rows_and_the_others_are_served(policy, tmp_path, recipe):
-    engine = LocalEngine(lambda: Loaded(policy, VERSIONS), context=96, max_waiting=200)
+def test_clients_that_leave_free_their_rows_and_the_others_are_served(stages, tmp_path, recipe):
+    engine = LocalEngine(lambda: Loaded(tiny.load(stages), VERSIONS), context=96, max_waiting=200)
     body = {"messages": QUESTION, "max_tokens": 80, "temperature": 1.5}
 
     def leave(url):

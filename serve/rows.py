@@ -1,22 +1,17 @@
-"""One batch on the engine's thread: its rows, what they tell their readers, and the loop that decodes them."""
+"""Rows on their way through the local engine, and what they tell their readers."""
 
 import asyncio
-import copy
-import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from serve.engine import Delta, Event, Failed, Finished, Prepared, TokenLogprob
-from serve.errors import ApiError, NotReady, from_exception
+from serve.errors import ApiError
 from serve.reply_text import ReplyText, TokenNames
 
 if TYPE_CHECKING:  # torch takes seconds to import; the loading thread does it
-    from sawyer.generation import Row, Token
-    from sawyer.models import Policy
-
-logger = logging.getLogger(__name__)
+    from sawyer.generation import Token
 
 CLOSING = "The server is shutting down. Try again when it is back."
 
@@ -29,6 +24,7 @@ class LocalReply:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._open = set(range(rows))
         self.cancelled = False
+        self.begun = 0  # rows that were given a place: those with fewest come first
 
     def __aiter__(self) -> "LocalReply":
         return self
@@ -63,6 +59,7 @@ class RunningRow:
     submitted: float = field(default_factory=time.monotonic)
     text: ReplyText | None = None
     tokens: int = 0
+    on_end: Callable[[float], None] | None = None  # told the seconds from submission to the end
 
     @property
     def size(self) -> int:
@@ -74,6 +71,8 @@ class RunningRow:
         if self.text is not None:
             self._tell(self.text.finish())
         text, seconds = self.text.text if self.text else "", time.monotonic() - self.submitted
+        if self.on_end is not None:
+            self.on_end(seconds)
         self.reply.send(Finished(self.index, text, self.tokens, reason, seconds))
 
     def fail(self, error: ApiError) -> None:
@@ -104,67 +103,3 @@ class RunningRow:
             return ()
         top = [(*names.describe(other), value) for other, value in token.top]
         return (TokenLogprob(*names.describe(token.id), token.logprob, top),)
-
-
-class BatchDecoder:
-    """Runs batches over one policy and tells each row's reader what happens to it."""
-
-    def __init__(self, policy: "Policy") -> None:
-        self.policy = policy
-        # A copy, because requests are tokenized on other threads while this one decodes.
-        self.tokenizer = copy.deepcopy(policy.tokenizer)
-        self.names = TokenNames(self.tokenizer)
-        self.eos_ids = policy.eos_ids
-
-    def run(self, rows: Sequence[RunningRow], closing: Callable[[], bool]) -> None:
-        """Decode until every row has ended, was cancelled, or has failed."""
-        from sawyer.generation import decode
-
-        open_rows = dict(enumerate(rows))
-        try:
-            gone: set[int] = set()
-            for step in decode(self.policy, [self._begin(row) for row in rows], gone):
-                for token in step:
-                    ended = open_rows[token.row].advance(token, token.id in self.eos_ids, self.names)
-                    if ended:
-                        del open_rows[token.row]
-                        gone.add(token.row)
-                for place, row in list(open_rows.items()):
-                    if row.reply.cancelled:
-                        open_rows.pop(place).end("cancelled")
-                        gone.add(place)
-                if closing():
-                    break
-            for row in open_rows.values():
-                row.fail(NotReady(CLOSING))
-        except Exception as error:
-            told = self._explain(error)
-            for row in open_rows.values():
-                row.fail(told)
-
-    def _begin(self, row: RunningRow) -> "Row":
-        from sawyer.generation import Row
-
-        prepared, sampling = row.prepared, row.prepared.sampling
-        stop = [*sampling.stop, *self.policy.chat.stop_strings(prepared.job.stage)]
-        row.text = ReplyText(self.tokenizer, stop)
-        # Stop texts are found here, on the exact text; the decoder is told by cancelling the row.
-        return Row(
-            prompt=prepared.ids,
-            stage=prepared.job.stage,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed or 0,
-            top_logprobs=prepared.job.top_logprobs or 0,
-        )
-
-    @staticmethod
-    def _explain(error: Exception) -> ApiError:
-        import torch
-
-        if isinstance(error, torch.OutOfMemoryError):
-            logger.error("out of memory while decoding: %s", error)
-            text = "The server's memory is used up. Try again with a shorter conversation or a smaller max_tokens."
-            return ApiError(503, text, code="out_of_memory", retry_after=5)
-        return from_exception(error)

@@ -1,0 +1,6 @@
+"""Rows of different lengths, stages and ages in one batch: they join and leave between steps of decoding."""
+
+from sawyer.ragged.batch import Arrival, RaggedBatch, Step
+from sawyer.ragged.forward import can_run_ragged
+
+__all__ = ["Arrival", "RaggedBatch", "Step", "can_run_ragged"]

@@ -1,0 +1,215 @@
+"""The same forward pass written out for Llama and its relatives: an eighth of the module calls, half of the products.
+
+A step of a few rows on a CPU is bound by the time between operations and by products whose kernels are made for many
+rows. Here q, k and v are one product, gate and up another, residuals are added by the products themselves, and weights
+are packed for few rows. They are taken out of the model, which can then answer through this pass alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
+
+from sawyer.fused import KINDS
+from sawyer.models import Policy
+from sawyer.ragged.forward import innermost
+from sawyer.ragged.slots import Plan, Slots
+from sawyer.ragged.stacked import Ranks, StackedAdapters
+
+TYPICAL_ROWS = 3  # of a step: what oneDNN chooses the layout of packed weights for; others work as well
+
+
+class Matrix:
+    """A frozen weight ``[out, in]``, on a CPU packed by oneDNN: with few rows several times quicker than as it lies."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS) if self._packed else weight
+        self._bias = bias
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """x ``[N, in]`` → ``[N, out]``, plus ``residual``."""
+        if self._packed:
+            if residual is None:
+                return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+            return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._weight, self._bias, "add")
+        if residual is None or self._bias is not None:
+            out = linear(x, self._weight, self._bias)
+            return out if residual is None else out.add_(residual)
+        return torch.addmm(residual, x, self._weight.t())
+
+
+class Joined:
+    """Several linear layers that read the same input, as one: their weights, and their adapters' stacked pairs."""
+
+    def __init__(self, modules: Sequence[Any], stacked: StackedAdapters) -> None:
+        self._modules, self._stacked = modules, stacked
+        bases = [_base(module) for module in modules]
+        biases = None if all(base.bias is None for base in bases) else torch.cat([_bias(base) for base in bases])
+        self._matrix = Matrix(torch.cat([base.weight.data for base in bases]), biases)
+        for base in bases:  # nothing is kept twice
+            base.weight.data = base.weight.data.new_empty(0)
+        self.restack()
+
+    @torch.no_grad()
+    def restack(self) -> None:
+        """Join the pairs: A below A, B along the diagonal, each layer's part of the output having its own columns."""
+        found = [(self._stacked.pair(module), _base(module).out_features) for module in self._modules]
+        self.parts: tuple[Ranks, ...] = tuple(pair[2] for pair, _ in found if pair)
+        self._a = self._b = None
+        if not self.parts:
+            return
+        self._a = torch.cat([pair[0] for pair, _ in found if pair])
+        self._b = self._a.new_zeros(len(self._a), sum(size for _, size in found))
+        row = column = 0
+        for pair, size in found:
+            if pair:
+                self._b[row : row + sum(pair[2]), column : column + size] = pair[1].t()
+                row += sum(pair[2])
+            column += size
+
+    def __call__(self, x: Tensor, mask: Tensor | None, residual: Tensor | None = None) -> Tensor:
+        """x ``[N, in]`` → ``[N, out]``, plus ``residual``; ``mask`` ``[N, R]`` keeps each row's ranks, None is base."""
+        out = self._matrix(x, residual)
+        if mask is not None and self._a is not None:
+            out.addmm_(linear(x, self._a).mul_(mask), self._b)
+        return out
+
+
+@dataclass(frozen=True)
+class Block:
+    """One layer's parts; ``q_norm`` and ``k_norm`` are there in Qwen 3."""
+
+    before: nn.Module
+    qkv: Joined
+    q_norm: nn.Module | None
+    k_norm: nn.Module | None
+    out: Joined
+    after: nn.Module
+    gate_up: Joined
+    down: Joined
+
+    @property
+    def products(self) -> tuple[Joined, ...]:
+        return self.qkv, self.out, self.gate_up, self.down
+
+
+class LeanForward:
+    """See the module. Build one only where :func:`can_run_lean` says so."""
+
+    def __init__(self, policy: Policy, slots: Slots) -> None:
+        model = innermost(policy.model)
+        config = model.config
+        self._slots, self._body = slots, model.model
+        self._head = Matrix(model.lm_head.weight.data, model.lm_head.bias)
+        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self._width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._eps, self._middle = config.rms_norm_eps, config.intermediate_size
+        self._stacked = StackedAdapters(policy.model, model.dtype)
+        self._blocks = [self._block(layer) for layer in model.model.layers]
+        # Of the second half of a head, seen from the first: rotate_half as a roll and a sign.
+        half = self._width // 2
+        self._sign = torch.cat([-torch.ones(half), torch.ones(half)]).to(model.device, model.dtype)
+
+    def restack(self, names: Sequence[str]) -> None:
+        self._stacked.stack(names)
+        for block in self._blocks:
+            for product in block.products:
+                product.restack()
+
+    def __call__(self, plan: Plan, adapters: Sequence[str | None]) -> Tensor:
+        rows, width = plan.ids.shape
+        self._stacked.choose(adapters)
+        masks = self._masks(adapters, width)
+        x = self._body.embed_tokens(plan.ids)
+        cos, sin = self._body.rotary_emb(x, plan.positions)
+        cos, sin = cos.unsqueeze(2), (sin * self._sign).unsqueeze(2)
+        x = x.view(rows * width, -1)
+        for number, block in enumerate(self._blocks):
+            x = self._layer(number, block, x, cos, sin, plan, masks)
+        if width > 1:
+            ends = torch.arange(rows) * width + torch.tensor(plan.counts) - 1
+            x = x[ends.to(x.device)]
+        return self._head(self._norm(x, self._body.norm))
+
+    def _layer(
+        self,
+        number: int,
+        block: Block,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        plan: Plan,
+        masks: dict[tuple[Ranks, ...], Tensor | None],
+    ) -> Tensor:
+        rows, width = plan.ids.shape
+        queries, turned = self._heads, self._heads + self._kv_heads
+        heads = block.qkv(self._norm(x, block.before), masks[block.qkv.parts]).view(rows, width, -1, self._width)
+        qk = heads[:, :, :turned]
+        if block.q_norm is not None and block.k_norm is not None:
+            parts = (self._norm(qk[:, :, :queries], block.q_norm), self._norm(qk[:, :, queries:], block.k_norm))
+            qk = torch.cat(parts, 2)
+        qk = (qk * cos).addcmul_(qk.roll(self._width // 2, -1), sin)
+        keys, values = self._slots.update(number, plan, qk[:, :, queries:], heads[:, :, turned:])
+        grouped = self._kv_heads < self._heads
+        query = qk[:, :, :queries].transpose(1, 2)
+        mixed = scaled_dot_product_attention(query, keys, values, attn_mask=plan.mask, enable_gqa=grouped)
+        x = block.out(mixed.transpose(1, 2).reshape(rows * width, -1), masks[block.out.parts], x)
+        both = block.gate_up(self._norm(x, block.after), masks[block.gate_up.parts])
+        middle = silu(both[:, : self._middle]).mul_(both[:, self._middle :])
+        return block.down(middle, masks[block.down.parts], x)
+
+    def _norm(self, x: Tensor, module: Any) -> Tensor:
+        return rms_norm(x, x.shape[-1:], module.weight, self._eps)
+
+    def _masks(self, adapters: Sequence[str | None], width: int) -> dict[tuple[Ranks, ...], Tensor | None]:
+        """Of each kind of product, m repeated for its parts and for the positions of a row: ``[B * T, R]``."""
+        made: dict[tuple[Ranks, ...], Tensor | None] = {}
+        plain = all(name is None for name in adapters)
+        for block in self._blocks:
+            for product in block.products:
+                if product.parts not in made:
+                    made[product.parts] = None if plain or not product.parts else self._mask(product.parts, width)
+        return made
+
+    def _mask(self, parts: tuple[Ranks, ...], width: int) -> Tensor:
+        mask = torch.cat([self._stacked.mask(ranks) for ranks in parts], -1)
+        return mask.expand(-1, width, -1).reshape(-1, mask.shape[-1])
+
+    def _block(self, layer: Any) -> Block:
+        def joined(*modules: Any) -> Joined:
+            return Joined(modules, self._stacked)
+
+        attention, mlp = layer.self_attn, layer.mlp
+        return Block(
+            before=layer.input_layernorm,
+            qkv=joined(attention.q_proj, attention.k_proj, attention.v_proj),
+            q_norm=getattr(attention, "q_norm", None),
+            k_norm=getattr(attention, "k_norm", None),
+            out=joined(attention.o_proj),
+            after=layer.post_attention_layernorm,
+            gate_up=joined(mlp.gate_proj, mlp.up_proj),
+            down=joined(mlp.down_proj),
+        )
+
+
+def can_run_lean(policy: Policy) -> bool:
+    """Whether a policy that can run ragged is of the family, its weights plain matrices on one device."""
+    model = innermost(policy.model)
+    if model.config.model_type not in KINDS or getattr(model.config, "hidden_act", "") != "silu":
+        return False
+    layers = [part for layer in model.model.layers for part in (layer.self_attn, layer.mlp)]
+    linears = [module for part in layers for name, module in part.named_children() if name.endswith("_proj")]
+    plain = all(type(_base(module)) is nn.Linear for module in linears) and type(model.lm_head) is nn.Linear
+    return plain and len({parameter.device for parameter in model.parameters()}) == 1
+
+
+def _base(module: Any) -> Any:
+    return module.get_base_layer() if hasattr(module, "get_base_layer") else module
+
+
+def _bias(base: nn.Linear) -> Tensor:
+    return base.weight.new_zeros(base.out_features) if base.bias is None else base.bias.data

@@ -7,6 +7,7 @@ import copy
 import json
 import threading
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from sawyer.types import Stage
 from serve.engine import Job
 from serve.errors import ApiError
 from serve.reply_text import TokenNames
+
+Frame = tuple[list[int], list[int]]
+"""Ids of the control tokens before and after a text."""
 
 
 class Prompts:
@@ -34,6 +38,7 @@ class Prompts:
         self._plain, self._lock = copy.deepcopy(tokenizer), threading.Lock()
         self._names = TokenNames(self._plain)
         self._control = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()} - {tokenizer.unk_token_id}
+        self._frame = self.frame(self._plain("Hello")["input_ids"])
 
     @classmethod
     def of(cls, recipe: Recipe, base: Path | None) -> "Prompts":
@@ -74,27 +79,37 @@ class Prompts:
         with self._lock:
             return self._names.describe(token)
 
-    def wording(self, ids: Sequence[int]) -> str:
-        """The text that a server with this tokenizer turns into ``ids``, adding special tokens as it is used to.
+    def frame(self, ids: Sequence[int]) -> Frame:
+        """The control tokens that somebody put around a text of which these are the tokens."""
+        around = [list(takewhile(self._control.__contains__, side)) for side in (ids, reversed(ids))]
+        return around[0], around[1][::-1]
+
+    def wording(self, ids: Sequence[int], frame: Frame | None = None) -> str:
+        """The text that a server with this tokenizer turns into ``ids``.
 
         Where splitting is ambiguous the text may become other ids, never other control tokens.
+
+        Args:
+            frame: what the server puts around a text; None: what this tokenizer does.
 
         Raises:
             ApiError: 400, there is none: the names of control tokens in somebody's text would become such tokens.
         """
         with self._lock:
+            before, after = self._frame if frame is None else frame
             whole = self._plain.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-            bos = self._plain.bos_token
-            candidates = [whole.removeprefix(bos), whole] if bos and whole.startswith(bos) else [whole]
-            control = self._control_of(ids)
-            read = [(text, self._plain(text, verbose=False)["input_ids"]) for text in candidates if text]
+            bare = whole.removeprefix(self._plain.bos_token or "")
+            # SentencePiece writes a space before the first word by itself, and a decoder shows it; some would add
+            # another to one that is written.
+            candidates = [text for text in dict.fromkeys([bare.removeprefix(" "), bare, whole]) if text]
+            read = [(text, [*before, *self._read(text), *after]) for text in candidates]
         for text, there in read:
             if there == list(ids):
                 return text
         for text, there in read:
-            if self._control_of(there) == control:
+            if self._control_of(there) == self._control_of(ids):
                 return text
-        if not read:
+        if not bare:
             raise ApiError(400, "The prompt is empty. Give at least one message with text.", code="empty_prompt")
         names = ", ".join(sorted(self._plain.get_added_vocab())[:8])
         text = (
@@ -102,6 +117,10 @@ class Prompts:
             "only, where this cannot be told from the token itself. Leave it out, or write it with a space inside."
         )
         raise ApiError(400, text, code="control_token_in_text", param="messages")
+
+    def _read(self, text: str) -> list[int]:
+        """As a server reads a text: names of control tokens are such tokens."""
+        return self._plain(text, add_special_tokens=False, split_special_tokens=False, verbose=False)["input_ids"]
 
     def _control_of(self, ids: Sequence[int]) -> list[int]:
         return [token for token in ids if token in self._control]

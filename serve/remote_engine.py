@@ -190,7 +190,7 @@ class RemoteEngine:
             return
         remote = self._dial(prompts)
         self._prompts, self._remote = prompts, remote
-        with httpx2.Client(timeout=self._patience.timeout) as http:
+        with httpx2.Client(timeout=min(10.0, self._patience.silence)) as http:
             while not self._closed.is_set():
                 was = self._state
                 self._state = self._look(remote, http)
@@ -207,6 +207,7 @@ class RemoteEngine:
             number = named_base(look.base)
             if self._base is not None and number is not None and number != self._base.number:
                 text = f"The {remote.kind} server has base@{number}, but {self._base.ref} was current as SAWYER began."
+                self._offer = None  # what it says now would be passed off as the stages of another base
                 return "loading", f"{text} Start it anew with the script of `sawyer serve --print-launch`."
             self._offer = self._make_offer(look, current, fitting)
         except RemoteFault as fault:

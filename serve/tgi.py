@@ -9,7 +9,7 @@ tried once: an adapter that continues a text exactly as the base does is not the
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -17,13 +17,12 @@ import httpx2
 from sawyer.stage_version import Version
 from serve.engine import TokenLogprob
 from serve.errors import ApiError
+from serve.prompts import Frame, Prompts
 from serve.remote import Ask, Look, Piece, RemoteFault, faults, natural_seed, refused, remote_name, said_by
 
 if TYPE_CHECKING:
     from huggingface_hub import TextGenerationStreamOutput
 
-Describe = Callable[[int], tuple[str, list[int]]]
-Wording = Callable[[Sequence[int]], str]
 
 _PROBE = "Hello! My name is"
 _AGAIN = 60.0  # seconds until an adapter that was not there is looked for again
@@ -36,17 +35,17 @@ class Tgi:
     Args:
         url: of the server.
         token: sent as bearer token; None: none.
-        describe: text and bytes of a token id, for log-probabilities.
-        wording: the text that this server's tokenizer turns into these ids; raises ApiError when there is none.
+        prompts: puts prompts into words, and names tokens.
     """
 
     kind = "TGI"
 
-    def __init__(self, url: str, token: str | None, describe: Describe, wording: Wording) -> None:
+    def __init__(self, url: str, token: str | None, prompts: Prompts) -> None:
         self.url = url
         # Never left out: huggingface_hub would send the user's own token for the hub to whatever the address is.
         self.headers = {"authorization": f"Bearer {token}" if token else ""}
-        self._describe, self._wording = describe, wording
+        self._prompts, self._describe = prompts, prompts.describe
+        self._frame: Frame | None = None  # what its tokenizer puts around a text, which no config says for certain
         self._stops = 4  # --max-stop-sequences when nothing else is said
         self._there: set[str] = set()
         self._missing: dict[str, float] = {}  # name: when it was not there
@@ -62,23 +61,30 @@ class Tgi:
                 info = answer.json()
                 self._stops = int(info.get("max_stop_sequences", self._stops))
                 context = info.get("max_total_tokens")
+                if self._frame is None:
+                    answer = http.post(f"{self.url}/tokenize", json={"inputs": _PROBE}, headers=self.headers)
+                    if answer.status_code == 200:  # older ones cannot say
+                        self._frame = self._prompts.frame([token["id"] for token in answer.json()])
         except RemoteFault:
             self._there.clear()  # it may come back with other adapters
             self._missing.clear()
+            self._frame = None
             raise
-        self._try_adapters(http, [*wanted, *others])
+        names = {remote_name(version.ref): version.ref for version in wanted}
+        for name in names:  # it may have been started anew between two looks
+            if time.monotonic() > self._missing.get(name, 0.0) + _AGAIN:
+                self._missing.pop(name, None)
+        self._try_adapters(http, [*names, *(remote_name(version.ref) for version in others)])
         notes = [
-            f"{version.ref} is not there: {remote_name(version.ref)} answers as the base does"
-            for version in wanted
-            if remote_name(version.ref) in self._missing
+            f"{ref} is not there: {name} answers as the base does"
+            for name, ref in names.items()
+            if name in self._missing
         ]
         return Look(frozenset(self._there), None, context, tuple(notes))
 
-    def _try_adapters(self, http: httpx2.Client, versions: Sequence[Version]) -> None:
+    def _try_adapters(self, http: httpx2.Client, names: Sequence[str]) -> None:
         """Sort the adapters that were not tried yet into those that are there and those that are missing."""
-        now = time.monotonic()
-        names = [remote_name(version.ref) for version in versions]
-        new = [name for name in names if name not in self._there and now > self._missing.get(name, -_AGAIN) + _AGAIN]
+        new = [name for name in names if name not in self._there and name not in self._missing]
         if not new:
             return
         base = self._continuation(http, None)
@@ -89,14 +95,13 @@ class Tgi:
                 for (token, value), (other, number) in zip(own, base, strict=True)
             )
             if same:
-                self._missing[name] = now
+                self._missing[name] = time.monotonic()
             else:
                 self._there.add(name)
-                self._missing.pop(name, None)
 
     def _continuation(self, http: httpx2.Client, name: str | None) -> list[tuple[int, float]]:
         """(id, log-probability) of the likeliest tokens after the probe."""
-        parameters = {"max_new_tokens": 4, "do_sample": False, "details": True}
+        parameters: dict[str, Any] = {"max_new_tokens": 4, "do_sample": False, "details": True}
         if name:
             parameters["adapter_id"] = name
         with faults(self.kind):
@@ -111,7 +116,7 @@ class Tgi:
         from huggingface_hub.errors import HfHubHTTPError, TextGenerationError
 
         try:
-            text = self._wording(ask.ids)
+            text = self._prompts.wording(ask.ids, self._frame)
         except ApiError as error:
             raise RemoteFault(error) from error
         with faults(self.kind):

@@ -68,7 +68,7 @@ def make_engine(choice: RemoteChoice, recipe: Recipe, home: Home) -> "Engine":
     def dial(prompts: Prompts) -> Remote:
         if choice.kind == "vllm":
             return Vllm(choice.url, choice.token, prompts.describe, choice.model)
-        return Tgi(choice.url, choice.token, prompts.describe, prompts.wording)
+        return Tgi(choice.url, choice.token, prompts)
 
     return RemoteEngine(recipe, Registry.of(recipe, home), dial)
 

@@ -31,8 +31,13 @@ class FakeModel:
         self.requests: list[dict[str, Any]] = []
         self.headers: dict[str, str] = {}
         self.healthy = True
+        self.adds_bos = True
         self.streams = 0
         """Streams that are open."""
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text, names of control tokens read as such."""
+        return self.tokenizer.encode(text, add_special_tokens=self.adds_bos).ids
 
     def next_trouble(self, name: str | None) -> str | None:
         listed = self.trouble.get(name) or []

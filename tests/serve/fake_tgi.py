@@ -56,7 +56,7 @@ def invalid(model: FakeModel, asked: Generate, stops: int) -> str | None:
         return f"`top_n_tokens` must be >= 0 and <= 5. Given: {given.top_n_tokens}"
     if not asked.inputs:
         return "`inputs` cannot be empty"
-    width = len(model.tokenizer.encode(asked.inputs).ids)
+    width = len(model.encode(asked.inputs))
     if width + (given.max_new_tokens or 0) > model.context:
         return f"`inputs` tokens + `max_new_tokens` must be <= {model.context}. Given: {width} `inputs` tokens"
     return None
@@ -125,6 +125,10 @@ def make_tgi(model: FakeModel, stops: int = 4) -> FastAPI:
         all_ = [event async for event in tokens(asked)]
         details = all_[-1]["details"] | {"prefill": [], "tokens": [event["token"] for event in all_]}
         return JSONResponse({"generated_text": all_[-1]["generated_text"], "details": details})
+
+    @app.post("/tokenize")
+    async def tokenize(asked: Generate) -> list[dict[str, Any]]:
+        return [{"id": token, "text": "", "start": 0, "stop": 0} for token in model.encode(asked.inputs)]
 
     @app.get("/health")
     async def health() -> Response:

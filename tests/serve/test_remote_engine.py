@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.normalizers import Prepend, Replace, Sequence
+from tokenizers.trainers import BpeTrainer
+from transformers import AutoTokenizer, LlamaTokenizer
 
 from sawyer.chat import ChatFormat
 from sawyer.cli.remote import RemoteChoice, make_engine
@@ -25,7 +29,9 @@ from serve.app import create_app
 from serve.engine import Delta, Failed, Finished, Job
 from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady
 from serve.limits import Unlimited
+from serve.prompts import Prompts
 from serve.remote_row import Patience
+from tests.conftest import TEXTS
 from tests.serve.fake_model import REPLIES, FakeModel
 from tests.serve.fake_tgi import make_tgi
 from tests.serve.fake_vllm import make_vllm
@@ -162,8 +168,18 @@ def test_the_server_reads_the_tokens_that_the_local_engine_would(world, messages
     ids = world.format.encode_prompt(messages, stage)
     assert (list(prepared.ids), prepared.prompt) == (ids, world.format.render_prompt(messages, stage))
     sent = completions(world)[-1]
-    read = sent["prompt"] if world.kind == "vllm" else world.model.tokenizer.encode(sent["inputs"]).ids
+    read = sent["prompt"] if world.kind == "vllm" else world.model.encode(sent["inputs"])
     assert read == ids
+
+
+@tgi
+def test_bos_is_written_where_the_server_adds_none(world):
+    world.model.adds_bos = False
+    with world.running() as engine:
+        rows = ask(engine, jobs_for(LONGER))
+    assert all(isinstance(end, Finished) for _, end, _ in rows)
+    read = {name_of(body): world.model.encode(body["inputs"]) for body in completions(world)}
+    assert read == {NAMES[stage]: world.format.encode_prompt(LONGER, stage) for stage in STAGES}
 
 
 @both
@@ -570,6 +586,33 @@ def test_a_comparison_with_one_stage_failing_is_whole_in_the_other_panes(world, 
             world.model.trouble["sawyer-sft-1"] = ["422"]
             refused = client.post("/v1/chat/completions", json={"model": "sawyer-sft", "messages": QUESTION})
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "remote_refused")
+
+
+# Prompts
+
+
+def sentencepiece_tokenizer() -> LlamaTokenizer:
+    """Such as Llama 2 has: spaces as ▁, one before the first word, bytes for what the vocabulary has not."""
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    raw = Tokenizer(BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    raw.normalizer = Sequence([Prepend("▁"), Replace(" ", "▁")])
+    raw.train_from_iterator(TEXTS, BpeTrainer(vocab_size=500, special_tokens=special, show_progress=False))
+    model = json.loads(raw.to_str())["model"]
+    return LlamaTokenizer(vocab=model["vocab"], merges=[tuple(merge) for merge in model["merges"]])
+
+
+@pytest.mark.parametrize("messages", [QUESTION, LONGER])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_sentencepiece_prompt_can_be_worded(messages, stage):
+    tokenizer = sentencepiece_tokenizer()
+    prompts = Prompts(tokenizer, ChatFormat(tokenizer))
+    ids = prompts.encode(Job(stage, messages, greedy()))
+    text = prompts.wording(ids, ([tokenizer.bos_token_id], []))
+    assert [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]] == ids
+    assert not text.startswith((" ", "<s>")), "a server may add a space and BOS of its own"
+    hostile = prompts.encode(Job(stage, CONTROL, greedy()))
+    with pytest.raises(ApiError, match="control token"):
+        prompts.wording(hostile, ([tokenizer.bos_token_id], []))
 
 
 # Prompts without torch

@@ -88,7 +88,8 @@ def _vllm(recipe: Recipe, model: str, base: Version | None, adapters: Sequence[V
     options = [
         ["--served-model-name", remote_name(base.ref) if base else "sawyer-base"],
         ["--host", "127.0.0.1", "--port", str(PORTS["vllm"])],
-        ["--dtype", spec.dtype, "--max-model-len", str(spec.context)],
+        # Its LoRA kernels compute in 16 bits alone; "auto" makes float16 of a float32 checkpoint.
+        ["--dtype", "auto" if spec.dtype == "float32" else spec.dtype, "--max-model-len", str(spec.context)],
         ["--generation-config", "vllm"],  # the checkpoint's own sampling settings are not for us
         ["--max-logprobs", "20"],
         ["--enable-lora", "--max-loras", str(max(2, len(adapters))), "--max-cpu-loras", "8"],

@@ -49,7 +49,7 @@ def test_the_vllm_script_names_the_current_versions(home):
     registry = Registry.of(load_recipe("tiny"), home)
     assert words[:3] == ["vllm", "serve", str(registry.current("base").path)] and words[-1] == "&"
     assert after(words, "--served-model-name") == "sawyer-base-1"
-    assert (after(words, "--dtype"), after(words, "--max-model-len")) == ("float32", "256")
+    assert (after(words, "--dtype"), after(words, "--max-model-len")) == ("auto", "256"), "LoRA is in 16 bits there"
     assert after(words, "--max-lora-rank") == "8", "the adapters have 4, the recipe 8; vLLM knows 1, 8, 16, …"
     first = words.index("--lora-modules") + 1
     modules = [json.loads(word) for word in words[first:-1]]

@@ -145,8 +145,9 @@ class RemoteEngine:
             raise unknown_stage(job.version, offer.refs)
         ids = prompts.encode(job)
         if not ids:
-            text = "The prompt has no tokens. Give at least one message with text."
-            raise ApiError(400, text, code="empty_prompt", param="messages")
+            param = "messages" if job.prompt is None else "prompt"
+            text = f"The prompt has no tokens. Give {param} with at least one word."
+            raise ApiError(400, text, code="empty_prompt", param=param)
         room = offer.context - len(ids)
         if room < 1:
             raise ContextExceeded(len(ids), offer.context, job.stage)

@@ -98,7 +98,7 @@ class RemoteRow:
         sampling = prepared.sampling.model_copy(update={"stop": stops})
         self.ask = Ask(name, prepared.ids, sampling, prepared.job.top_logprobs)
         self.closing = False
-        self._text = HeldText(sampling.stop)
+        self._text = HeldText(sampling.stop, strip=prepared.job.prompt is None)
         self._tokens, self._begun, self._ended = 0, False, False
         self._submitted = time.monotonic()
 

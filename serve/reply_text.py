@@ -8,14 +8,15 @@ from typing import Any
 class HeldText:
     """Text of one reply while it grows, given out no sooner than it can stand.
 
-    What may turn out to be the beginning of a stop text is held back, and outer white space is left out.
+    What may turn out to be the beginning of a stop text is held back.
 
     Args:
         stop: texts that end the reply and do not belong to it.
+        strip: False keeps outer white space, which belongs to a text that is continued as it is.
     """
 
-    def __init__(self, stop: Sequence[str] = ()) -> None:
-        self._stop = tuple(stop)
+    def __init__(self, stop: Sequence[str] = (), *, strip: bool = True) -> None:
+        self._stop, self._strip = tuple(stop), strip
         self._raw = ""
         self._sent = 0
         self.stopped = False
@@ -23,7 +24,7 @@ class HeldText:
     @property
     def text(self) -> str:
         """Everything that was given out so far."""
-        return self._raw.lstrip()[: self._sent]
+        return (self._raw.lstrip() if self._strip else self._raw)[: self._sent]
 
     def add(self, new: str) -> str:
         """Append ``new`` and return the text that can be shown now; sets ``stopped`` when a stop text is complete."""
@@ -51,8 +52,8 @@ class HeldText:
         return 0
 
     def _give(self, end: int) -> str:
-        """The part of the text up to ``end`` that was not given out, without outer white space."""
-        shown = self._raw[:end].strip()
+        """The part of the text up to ``end`` that was not given out, as a rule without outer white space."""
+        shown = self._raw[:end].strip() if self._strip else self._raw[:end]
         delta, self._sent = shown[self._sent :], max(self._sent, len(shown))
         return delta
 
@@ -64,11 +65,11 @@ class ReplyText(HeldText):
 
     Args:
         tokenizer: a fast Hugging Face tokenizer that no other thread uses meanwhile.
-        stop: texts that end the reply and do not belong to it.
+        stop, strip: as with HeldText.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
-        super().__init__(stop)
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = (), *, strip: bool = True) -> None:
+        super().__init__(stop, strip=strip)
         self._tokenizer = tokenizer
         self._special = frozenset(tokenizer.all_special_ids)
         self._ids: list[int] = []

@@ -184,10 +184,12 @@ def test_bos_is_written_where_the_server_adds_none(world):
 
 @both
 def test_a_text_is_continued_as_it_is(world):
+    world.model.replies["sawyer-sft-1"] = " one hundred degrees. "
     with world.running() as engine:
         job = Job("sft", [], greedy(), prompt="Water boils at")
         prepared = asyncio.run(engine.prepare([job]))[0]
-        ask(engine, [job])
+        ((text, end, _),) = ask(engine, [job])
+    assert text == end.text == " one hundred degrees. ", "white space belongs to it"
     assert prepared.prompt == "<s>Water boils at"
     sent = completions(world)[-1]
     assert sent["prompt"] == list(prepared.ids) if world.kind == "vllm" else sent["inputs"] == "Water boils at"

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -177,7 +178,9 @@ def test_the_address_may_end_as_openai_clients_want_it(monkeypatch):
 def test_sawyer_serve_in_front_of_a_model_server(tmp_path, tiny_backbone, tiny_adapters):
     world = World("vllm", Home(tmp_path / "home"), {"base": tiny_backbone, **tiny_adapters})
     with serving(world.app()) as url:
-        port = str(int(url.rsplit(":", 1)[1]) ^ 1)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
         command = ["serve", "tiny", "--home", str(world.home.root), "--port", port, "--engine", "vllm", "--url", url]
         server = subprocess.Popen([sys.executable, "-m", "sawyer.cli.app", *command], cwd=ROOT)
         try:

@@ -42,7 +42,7 @@ STAGES = ("base", "sft", "rlf")
 NAMES = {"base": None, "sft": "sawyer-sft-1", "rlf": "sawyer-rlf-1"}
 QUESTION = [{"role": "user", "content": "What is your name?"}]
 LONGER = [*QUESTION, {"role": "assistant", "content": "SAWYER."}, {"role": "user", "content": "Tell me ☃ a joke."}]
-QUICK = Patience(connect=2, silence=0.5, reply=5, pauses=(0.01, 0.01, 0.01))
+QUICK = Patience(connect=5, silence=2, reply=30, pauses=(0.01, 0.01, 0.01))
 
 
 class World:

@@ -1,5 +1,6 @@
 """Finding and reading model files: configs and tokenizers, safetensors only, and errors that say what to do."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,18 +49,37 @@ def zero_dropout(config: Any) -> None:
 
 def load_tokenizer(name: str | Path, spec: ModelSpec) -> Any:
     """Load a tokenizer that pads on the left. Raises ModelError when it is not to be had."""
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(name), revision=spec.revision, trust_remote_code=spec.trust_remote_code, padding_side="left"
-        )
+        if _is_plain_tokenizer(Path(name)):
+            from transformers import PreTrainedTokenizerFast
+
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(str(name), padding_side="left")
+        else:
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(name), revision=spec.revision, trust_remote_code=spec.trust_remote_code, padding_side="left"
+            )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(explain_missing("tokenizer", name, "model.tokenizer", error)) from error
     if tokenizer.pad_token_id is None:
         # Masks come from lengths, so any id may fill; no token is added to a foreign vocabulary.
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _is_plain_tokenizer(folder: Path) -> bool:
+    """Whether tokenizer.json is all there is to a folder's tokenizer, as with those that are trained here.
+
+    AutoTokenizer comes to the same class, by way of the model's config, for which transformers imports torch: seconds
+    and memory that a server without a model of its own has no use for.
+    """
+    try:
+        told = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    plain = told.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast") and "auto_map" not in told
+    return plain and (folder / "tokenizer.json").is_file()
 
 
 def explain_missing(what: str, name: str | Path, key: str, error: Exception) -> str:

@@ -97,10 +97,13 @@ def create_app(
     return app
 
 
-def build_app(recipe: Recipe, home: Home) -> FastAPI:
+def build_app(recipe: Recipe, home: Home, engine: Engine | None = None) -> FastAPI:
     """The API over a recipe's current versions (or the weights shipped with the package) and the home's store.
 
     Returns before anything heavy is loaded. The store is closed when the application ends.
+
+    Args:
+        engine: makes the replies; default: this process does.
 
     Raises:
         UsageError: nothing has been trained yet, or the home cannot be written.
@@ -123,7 +126,7 @@ def build_app(recipe: Recipe, home: Home) -> FastAPI:
         with loading:
             return current_scorer(recipe, registry)
 
-    engine = LocalEngine(policy, context=recipe.model.context, catalog=catalog_of(recipe, registry))
+    engine = engine or LocalEngine(policy, context=recipe.model.context, catalog=catalog_of(recipe, registry))
     has_reward = registry.versions("reward") or (recipe.ppo and not any(part.trained for part in recipe.ppo.parts))
     scorer = BackgroundScorer(reward) if has_reward else NoScorer()
     store = FeedbackStore.open(home.db_url)

@@ -5,24 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 
-class ReplyText:
-    """The text of one reply while it grows.
+class HeldText:
+    """Text of one reply while it grows, given out no sooner than it can stand.
 
-    A delta never ends inside a character, never holds what may turn out to be the beginning of a stop text, and
-    outer white space is left out, so that all deltas joined equal ``ChatFormat.decode`` of the same tokens.
+    What may turn out to be the beginning of a stop text is held back.
 
     Args:
-        tokenizer: a fast Hugging Face tokenizer that no other thread uses meanwhile.
         stop: texts that end the reply and do not belong to it.
+        strip: False keeps outer white space, which belongs to a text that is continued as it is.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
-        self._tokenizer, self._stop = tokenizer, tuple(stop)
-        self._special = frozenset(tokenizer.all_special_ids)
-        self._ids: list[int] = []
-        # Decoding a window, not the last token alone: some decoders join words only in context, and a character may
-        # take several tokens. ids[_window:_read] have been turned into text; the window begins one step before.
-        self._window = self._read = 0
+    def __init__(self, stop: Sequence[str] = (), *, strip: bool = True) -> None:
+        self._stop, self._strip = tuple(stop), strip
         self._raw = ""
         self._sent = 0
         self.stopped = False
@@ -30,7 +24,58 @@ class ReplyText:
     @property
     def text(self) -> str:
         """Everything that was given out so far."""
-        return self._raw.lstrip()[: self._sent]
+        return (self._raw.lstrip() if self._strip else self._raw)[: self._sent]
+
+    def add(self, new: str) -> str:
+        """Append ``new`` and return the text that can be shown now; sets ``stopped`` when a stop text is complete."""
+        if self.stopped:
+            return ""
+        # A stop text may have begun before the new piece.
+        searched = max(0, len(self._raw) - max(map(len, self._stop), default=0))
+        self._raw += new
+        found = [place for stop in self._stop if (place := self._raw.find(stop, searched)) >= 0]
+        if found:
+            self.stopped = True
+            return self._give(min(found))
+        return self._give(len(self._raw) - self._held())
+
+    def finish(self) -> str:
+        """No more text will come: return what was held back."""
+        return "" if self.stopped else self._give(len(self._raw))
+
+    def _held(self) -> int:
+        """Length of the longest end of the text that is the beginning of a stop text."""
+        longest = max((len(stop) - 1 for stop in self._stop), default=0)
+        for length in range(min(longest, len(self._raw)), 0, -1):
+            if any(stop.startswith(self._raw[-length:]) for stop in self._stop):
+                return length
+        return 0
+
+    def _give(self, end: int) -> str:
+        """The part of the text up to ``end`` that was not given out, as a rule without outer white space."""
+        shown = self._raw[:end].strip() if self._strip else self._raw[:end]
+        delta, self._sent = shown[self._sent :], max(self._sent, len(shown))
+        return delta
+
+
+class ReplyText(HeldText):
+    """The text of one reply while its tokens come.
+
+    A delta never ends inside a character, so that all deltas joined equal ``ChatFormat.decode`` of the same tokens.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer that no other thread uses meanwhile.
+        stop, strip: as with HeldText.
+    """
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = (), *, strip: bool = True) -> None:
+        super().__init__(stop, strip=strip)
+        self._tokenizer = tokenizer
+        self._special = frozenset(tokenizer.all_special_ids)
+        self._ids: list[int] = []
+        # Decoding a window, not the last token alone: some decoders join words only in context, and a character may
+        # take several tokens. ids[_window:_read] have been turned into text; the window begins one step before.
+        self._window = self._read = 0
 
     def push(self, token: int) -> str:
         """Add a token and return the text that can be shown now; sets ``stopped`` when a stop text is complete."""
@@ -47,8 +92,7 @@ class ReplyText:
         """No more tokens will come: return what was held back."""
         if self.stopped:
             return ""
-        delta = self._grow(*self._decoded())
-        return delta if self.stopped else delta + self._give(len(self._raw))
+        return self._grow(*self._decoded()) + super().finish()
 
     def _decoded(self) -> tuple[str, str]:
         known = self._tokenizer.decode(self._ids[self._window : self._read], skip_special_tokens=True)
@@ -56,28 +100,7 @@ class ReplyText:
 
     def _grow(self, known: str, window: str) -> str:
         self._window, self._read = self._read, len(self._ids)
-        # A stop text may have begun before the new piece.
-        searched = max(0, len(self._raw) - max(map(len, self._stop), default=0))
-        self._raw += window[len(known) :]
-        found = [place for stop in self._stop if (place := self._raw.find(stop, searched)) >= 0]
-        if found:
-            self.stopped = True
-            return self._give(min(found))
-        return self._give(len(self._raw) - self._held())
-
-    def _held(self) -> int:
-        """Length of the longest end of the text that is the beginning of a stop text."""
-        longest = max((len(stop) - 1 for stop in self._stop), default=0)
-        for length in range(min(longest, len(self._raw)), 0, -1):
-            if any(stop.startswith(self._raw[-length:]) for stop in self._stop):
-                return length
-        return 0
-
-    def _give(self, end: int) -> str:
-        """The part of the text up to ``end`` that was not given out, without outer white space."""
-        shown = self._raw[:end].strip()
-        delta, self._sent = shown[self._sent :], max(self._sent, len(shown))
-        return delta
+        return self.add(window[len(known) :])
 
 
 class TokenNames:

@@ -55,12 +55,33 @@ def demo(port: PortOption = 7860, host: HostOption = "127.0.0.1", home: HomeOpti
 
 @app.command()
 def serve(
-    recipe: RecipeArgument, port: PortOption = 8000, host: HostOption = "127.0.0.1", home: HomeOption = None
+    recipe: RecipeArgument,
+    port: PortOption = 8000,
+    host: HostOption = "127.0.0.1",
+    home: HomeOption = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|tgi|vllm", help="Where the model runs: here, or in a server at --url.")
+    ] = "local",
+    url: Annotated[
+        str | None, typer.Option(help="Address of the TGI or vLLM server; its token in SAWYER_REMOTE_TOKEN.")
+    ] = None,
+    remote_model: Annotated[str | None, typer.Option(help="vLLM's name of the base model, if it has several.")] = None,
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            "--print-launch", metavar="vllm|tgi", help="Print a script that starts such a server and SAWYER, and end."
+        ),
+    ] = None,
 ) -> None:
     """Serve a recipe's stages: OpenAI-compatible chat, comparison and votes."""
+    from sawyer.cli.remote import choose_engine, print_launch
     from sawyer.cli.serving import run_server
 
-    run_server(recipe, home, host=host, port=port, with_page=False)
+    if launch is not None:
+        print_launch(launch, recipe, home)
+        return
+    remote = choose_engine(engine, url, remote_model)
+    run_server(recipe, home, host=host, port=port, with_page=False, remote=remote)
 
 
 @app.command()

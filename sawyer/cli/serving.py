@@ -12,13 +12,25 @@ from typing import Any
 
 from rich.console import Console
 
+from sawyer.cli.remote import RemoteChoice, make_engine
 from sawyer.errors import SawyerError, UsageError
 from sawyer.home import Home
 from sawyer.recipe import load_recipe
 
 
-def run_server(recipe_name: str, home_path: Path | None, *, host: str, port: int, with_page: bool) -> None:
-    """Serve a recipe until interrupted; with ``with_page`` the Gradio page at ``/`` beside the API."""
+def run_server(
+    recipe_name: str,
+    home_path: Path | None,
+    *,
+    host: str,
+    port: int,
+    with_page: bool,
+    remote: RemoteChoice | None = None,
+) -> None:
+    """Serve a recipe until interrupted; with ``with_page`` the Gradio page at ``/`` beside the API.
+
+    ``remote`` is the server that makes the replies; None: this process does.
+    """
     recipe, home = load_recipe(recipe_name), Home.find(home_path).ensure()
     check_port(host, port)
 
@@ -26,7 +38,7 @@ def run_server(recipe_name: str, home_path: Path | None, *, host: str, port: int
 
     from serve.app import build_app
 
-    app = build_app(recipe, home)
+    app = build_app(recipe, home, make_engine(remote, recipe, home) if remote else None)
     local = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
     if with_page:
         from ui.app import mount_ui

@@ -176,8 +176,10 @@ class RaggedBatch:
         longest = max(len(row.prompt) + row.max_tokens, *(held.most for held in self._held[: self._active]), 0)
         room = self.slots.reserve(self._active + 1, longest, [held.length for held in self._held])
         del self._held[room:]
+        for held in self._held:
+            held.length = min(held.length, self.slots.capacity)
         source = self._held.index(found) if found in self._held else -1
-        shared = shared if source >= 0 else 0
+        shared = min(shared, self._held[source].length) if source >= 0 else 0
         place = self._free_place(source, shared, room)
         uniforms = torch.rand(row.max_tokens, generator=torch.Generator().manual_seed(row.seed))
         made = _Held(arrival.adapter, list(row.prompt), shared, arrival, uniforms, used=self._clock)

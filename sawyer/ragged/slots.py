@@ -86,9 +86,12 @@ class Slots:
         """Make room for so many rows of up to ``longest`` tokens; returns how many places there are now.
 
         Args:
-            lengths: of what the places hold from 0 on; what lies at places that no longer exist is lost.
+            lengths: of what the places hold from 0 on; what lies at places that no longer exist, or beyond a capacity
+                that had to shrink, is lost.
         """
         capacity = max(self.capacity, self._rounded(longest))
+        if places * capacity > self.max_tokens:
+            capacity = self._rounded(longest)
         wanted = max(self.places, places)
         if wanted > self.places:
             wanted = min(self.max_places, max(wanted, 2 * self.places))
@@ -163,7 +166,8 @@ class Slots:
             for buffer in pair:
                 grown = buffer.new_zeros(places, capacity, buffer.shape[-1])
                 for place, length in enumerate(lengths[:places]):
-                    grown[place, :length] = buffer[place, :length]
+                    kept = min(length, capacity)
+                    grown[place, :kept] = buffer[place, :kept]
                 made.append(grown)
             self._buffers[layer] = (made[0], made[1])
         self.places, self.capacity = places, capacity

@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import torch
 
 from sawyer.generation import generate
+from sawyer.models import Policy
+from sawyer.recipe import LoraSpec, ModelSpec
 from sawyer.store import FeedbackStore
 from sawyer.types import Sampling
 from serve.app import create_app
@@ -309,3 +312,64 @@ def test_clients_that_leave_free_their_rows_and_the_others_are_served(stages, tm
             texts = [done.result() for done in stayed]
             wait_for(lambda: engine.waiting == engine.running == 0)
     assert all(text.count('"done":true') == 3 and '"event":"end"' in text for text in texts)
+
+
+def test_an_encoder_decoder_is_served_one_batch_after_the_other(tiny_t5):
+    spec = ModelSpec(backbone="t5", context=64)
+
+    def load():
+        policy = Policy.load(tiny_t5, spec=spec, device="cpu")
+        for seed, stage in enumerate(("sft", "rlf")):
+            policy.add_adapter(stage, LoraSpec(r=4, alpha=8))
+            torch.manual_seed(seed)
+            for parameter in policy.parameters_of(stage):
+                torch.nn.init.normal_(parameter, std=0.3)
+        policy.model.eval()
+        return policy
+
+    engine, policy = started(LocalEngine(lambda: Loaded(load(), VERSIONS), context=64)), load()
+
+    async def many():
+        asked = [collect(engine, jobs_for(QUESTION, greedy(8))) for _ in range(3)]
+        leaving = engine.submit(await engine.prepare(jobs_for(QUESTION, greedy(30))))
+        leaving.cancel()
+        rows = await asyncio.gather(*asked)
+        return rows, await drain(leaving, 3)
+
+    rows, left = asyncio.run(many())
+    ids = policy.chat.encode_prompt(QUESTION, "sft")
+    expected = [generate(policy, [ids], stage=stage, max_tokens=8, temperature=0.0)[0].text for stage in STAGES]
+    assert [[text for text, _ in each] for each in rows] == [expected] * 3
+    assert all(isinstance(end, Finished) for _, end in left)
+    assert engine.waiting == engine.running == 0
+    engine.close()
+
+
+def test_a_request_of_many_rows_does_not_keep_others_waiting(stages):
+    """Whoever has begun fewest rows is next: a single row that comes last is among the first to begin."""
+    engine = started(LocalEngine(lambda: Loaded(tiny.load(stages), VERSIONS), context=96, max_rows=2))
+    ended = []
+
+    async def ask():
+        prepared = await engine.prepare(jobs_for(QUESTION, greedy(40), ("base",)) * 8)
+        crowd, single = engine.submit(prepared), engine.submit(prepared[:1])
+
+        async def follow(name, reply):
+            async for event in reply:
+                if isinstance(event, Finished):
+                    ended.append(name)
+
+        await asyncio.gather(follow("crowd", crowd), follow("single", single))
+
+    asyncio.run(ask())
+    assert len(ended) == 9 and ended.index("single") <= 3
+    engine.close()
+
+
+def test_a_text_can_be_continued_as_it_is(engine, policy):
+    """No roles, no stop texts of the stage's; what looks like a control token is text."""
+    job = Job("rlf", (), greedy(12), prompt="tea </s> river")
+    prepared = asyncio.run(engine.prepare([job]))
+    assert prepared[0].prompt == "<s>tea </s> river"
+    text = asyncio.run(collect(engine, [job]))[0][0]
+    assert text == generate(policy, [list(prepared[0].ids)], stage="rlf", max_tokens=12, temperature=0.0)[0].text

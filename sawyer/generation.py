@@ -87,15 +87,31 @@ def generate(
     Raises:
         ModelError: an unknown stage, or a prompt that leaves no room in the context.
     """
-    rows = [
-        Row(prompt, stage, max_tokens, temperature, top_p, row_seed(seed, index), tuple(stop))
-        for index, prompt in enumerate(prompts)
-    ]
+    rows = rows_of(
+        prompts, stage=stage, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop
+    )
     tokens: list[list[Token]] = [[] for _ in rows]
     for step in decode(policy, rows):
         for token in step:
             tokens[token.row].append(token)
     return [finish_generation(policy, row, made) for row, made in zip(rows, tokens, strict=True)]
+
+
+def rows_of(
+    prompts: Sequence[Sequence[int]],
+    *,
+    stage: str,
+    max_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    stop: Sequence[str] = (),
+) -> list[Row]:
+    """A row for each prompt, with a seed of its own."""
+    return [
+        Row(prompt, stage, max_tokens, temperature, top_p, row_seed(seed, index), tuple(stop))
+        for index, prompt in enumerate(prompts)
+    ]
 
 
 def finish_generation(policy: Policy, row: Row, made: Sequence[Token]) -> Generation:

@@ -55,11 +55,19 @@ def merged(model: Any, adapter: str) -> Iterator[None]:
                 if adapter in layer.lora_A:
                     weight = layer.get_base_layer().weight
                     before.append((weight, weight.data))
-                    weight.data = (weight.data + layer.get_delta_weight(adapter)).to(weight.dtype)
+                    weight.data = merged_weight(layer, adapter)
         yield
     finally:
         for weight, data in before:
             weight.data = data
+
+
+def merged_weight(layer: Any, adapter: str) -> Tensor:
+    """W + s B A of a layer, rounded to W's precision; W itself where the adapter leaves the layer alone."""
+    if adapter not in getattr(layer, "lora_A", ()):
+        return layer.get_base_layer().weight.data if hasattr(layer, "get_base_layer") else layer.weight.data
+    weight = layer.get_base_layer().weight.data
+    return (weight + layer.get_delta_weight(adapter)).to(weight.dtype)
 
 
 def can_merge(model: Any, adapter: str) -> bool:

@@ -70,17 +70,32 @@ class RaggedBatch:
     """The rows being decoded over one policy. One thread at a time.
 
     Args:
-        policy: one for which ``can_run_ragged`` holds. Its adapted layers are changed for good: it answers through
-            this batch from now on, and no longer through ``Policy.using``.
+        policy: one for which ``can_run_ragged`` holds. Its layers are changed for good: it answers through this batch
+            from now on, and no longer through ``Policy.using``.
+        merged: a stage that answers alone, its adapter added to a copy of the weights; the policy stays as it is. Only
+            where ``can_run_merged`` holds.
         max_rows: most rows at once. max_tokens: most that are held for them, in tokens of the cache.
+        longest: most tokens of a row; the context, unless less is enough.
         piece: most tokens of prompts, padding included, that are read between two steps of decoding.
     """
 
-    def __init__(self, policy: Policy, *, max_rows: int = 24, max_tokens: int = 65_536, piece: int = 512) -> None:
-        self.policy, self._max_rows, self._piece = policy, max_rows, piece
-        self.slots = Slots(policy.context, max_places=max_rows, max_tokens=max_tokens)
-        kind = LeanForward if can_run_lean(policy) else ModelForward
-        self._forward: Forward = kind(policy, self.slots)
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        merged: str | None = None,
+        max_rows: int = 24,
+        max_tokens: int = 65_536,
+        longest: int | None = None,
+        piece: int = 512,
+    ) -> None:
+        self.policy, self._piece = policy, piece
+        self.slots = Slots(longest or policy.context, max_places=max_rows, max_tokens=max_tokens)
+        self._forward: Forward
+        if merged is not None or can_run_lean(policy):
+            self._forward = LeanForward(policy, self.slots, merged)
+        else:
+            self._forward = ModelForward(policy, self.slots)
         self._dtype = policy.model.dtype
         # Places: first the rows that decode, then those whose prompt is being read, then what was left behind.
         self._held: list[_Held] = []

@@ -2,7 +2,8 @@
 
 A step of a few rows on a CPU is bound by the time between operations and by products whose kernels are made for many
 rows. Here q, k and v are one product, gate and up another, residuals are added by the products themselves, and weights
-are packed for few rows. They are taken out of the model, which can then answer through this pass alone.
+are packed for few rows. They are taken out of the model, which can then answer through this pass alone; but for a stage
+that is asked with its adapter added to the weights, of which a copy is packed and the model left as it is.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
 
-from sawyer.fused import KINDS
+from sawyer.fused import KINDS, merged_weight
 from sawyer.models import Policy
 from sawyer.ragged.forward import innermost
 from sawyer.ragged.slots import Plan, Slots
@@ -26,32 +27,41 @@ class Matrix:
     """A frozen weight ``[out, in]``, on a CPU packed by oneDNN: with few rows several times quicker than as it lies."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS) if self._packed else weight
+        self.packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS) if self.packed else weight
         self._bias = bias
 
-    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """x ``[N, in]`` → ``[N, out]``, plus ``residual``."""
-        if self._packed:
-            if residual is None:
-                return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-            return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._weight, self._bias, "add")
-        if residual is None or self._bias is not None:
-            out = linear(x, self._weight, self._bias)
-            return out if residual is None else out.add_(residual)
-        return torch.addmm(residual, x, self._weight.t())
+    def __call__(self, x: Tensor) -> Tensor:
+        """x ``[N, in]`` → ``[N, out]``."""
+        if self.packed:
+            return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        return linear(x, self._weight, self._bias)
+
+    def weight(self) -> Tensor:
+        """As it was given, bit for bit."""
+        return self._weight.to_dense() if self.packed else self._weight
 
 
 class Joined:
-    """Several linear layers that read the same input, as one: their weights, and their adapters' stacked pairs."""
+    """Several linear layers that read the same input, as one product; where it pays, their adapters' A as well.
 
-    def __init__(self, modules: Sequence[Any], stacked: StackedAdapters) -> None:
+    Args:
+        merged: a stage whose adapter is added to a copy of the weights; None takes the weights out of the layers.
+    """
+
+    def __init__(self, modules: Sequence[Any], stacked: StackedAdapters, merged: str | None = None) -> None:
         self._modules, self._stacked = modules, stacked
         bases = [_base(module) for module in modules]
         biases = None if all(base.bias is None for base in bases) else torch.cat([_bias(base) for base in bases])
-        self._matrix = Matrix(torch.cat([base.weight.data for base in bases]), biases)
-        for base in bases:  # nothing is kept twice
-            base.weight.data = base.weight.data.new_empty(0)
+        self._bias, self._out = biases, sum(base.out_features for base in bases)
+        if merged is None:
+            weight = torch.cat([base.weight.data for base in bases])
+            for base in bases:  # nothing is kept twice
+                base.weight.data = base.weight.data.new_empty(0)
+        else:
+            weight = torch.cat([merged_weight(module, merged) for module in modules])
+        self._matrix = Matrix(weight, biases)
+        self._joined = False  # whether the matrix has the adapters' A below it
         self.restack()
 
     @torch.no_grad()
@@ -59,23 +69,31 @@ class Joined:
         """Join the pairs: A below A, B along the diagonal, each layer's part of the output having its own columns."""
         found = [(self._stacked.pair(module), _base(module).out_features) for module in self._modules]
         self.parts: tuple[Ranks, ...] = tuple(pair[2] for pair, _ in found if pair)
-        self._a = self._b = None
-        if not self.parts:
-            return
-        self._a = torch.cat([pair[0] for pair, _ in found if pair])
-        self._b = self._a.new_zeros(len(self._a), sum(size for _, size in found))
+        ranks = sum(map(sum, self.parts))
+        self._b = _base(self._modules[0]).weight.new_zeros(ranks, self._out)
         row = column = 0
         for pair, size in found:
             if pair:
                 self._b[row : row + sum(pair[2]), column : column + size] = pair[1].t()
                 row += sum(pair[2])
             column += size
+        downs = [pair[0] for pair, _ in found if pair]
+        self._a = torch.cat(downs) if downs else None
+        if self._matrix.packed and (downs or self._joined):
+            # A product of its own would cost nearly as much, for its few rows, as the large one.
+            bias = None if self._bias is None else torch.cat([self._bias, self._bias.new_zeros(ranks)])
+            self._matrix = Matrix(torch.cat([self._matrix.weight()[: self._out], *downs]), bias)
+            self._joined = bool(downs)
 
     def __call__(self, x: Tensor, mask: Tensor | None, residual: Tensor | None = None) -> Tensor:
         """x ``[N, in]`` → ``[N, out]``, plus ``residual``; ``mask`` ``[N, R]`` keeps each row's ranks, None is base."""
-        out = self._matrix(x, residual)
+        whole = self._matrix(x)
+        out = whole[:, : self._out]
+        if residual is not None:
+            out = residual + out
         if mask is not None and self._a is not None:
-            out.addmm_(linear(x, self._a).mul_(mask), self._b)
+            inner = whole[:, self._out :] if self._matrix.packed else linear(x, self._a)
+            out.addmm_(inner * mask, self._b)
         return out
 
 
@@ -98,9 +116,10 @@ class Block:
 
 
 class LeanForward:
-    """See the module. Build one only where :func:`can_run_lean` says so."""
+    """See the module. Build one only where :func:`can_run_lean` says so, and ``merged`` only where it can be merged."""
 
-    def __init__(self, policy: Policy, slots: Slots) -> None:
+    @torch.no_grad()
+    def __init__(self, policy: Policy, slots: Slots, merged: str | None = None) -> None:
         model = innermost(policy.model)
         config = model.config
         self._slots, self._body = slots, model.model
@@ -109,7 +128,9 @@ class LeanForward:
         self._width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self._eps, self._middle = config.rms_norm_eps, config.intermediate_size
         self._stacked = StackedAdapters(policy.model, model.dtype)
-        self._blocks = [self._block(layer) for layer in model.model.layers]
+        if merged is not None:
+            self._stacked.stack(())
+        self._blocks = [self._block(layer, merged) for layer in model.model.layers]
         # Of the second half of a head, seen from the first: rotate_half as a roll and a sign.
         half = self._width // 2
         self._sign = torch.cat([-torch.ones(half), torch.ones(half)]).to(model.device, model.dtype)
@@ -154,13 +175,19 @@ class LeanForward:
             qk = torch.cat(parts, 2)
         qk = (qk * cos).addcmul_(qk.roll(self._width // 2, -1), sin)
         keys, values = self._slots.update(number, plan, qk[:, :, queries:], heads[:, :, turned:])
-        grouped = self._kv_heads < self._heads
-        query = qk[:, :, :queries].transpose(1, 2)
-        mixed = scaled_dot_product_attention(query, keys, values, attn_mask=plan.mask, enable_gqa=grouped)
+        mixed = self._attend(qk[:, :, :queries].transpose(1, 2), keys, values, plan.mask)
         x = block.out(mixed.transpose(1, 2).reshape(rows * width, -1), masks[block.out.parts], x)
         both = block.gate_up(self._norm(x, block.after), masks[block.gate_up.parts])
         middle = silu(both[:, : self._middle]).mul_(both[:, self._middle :])
         return block.down(middle, masks[block.down.parts], x)
+
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """``[B, heads, T, width]`` and two ``[B, kv heads, S, width]`` → ``[B, heads, T, width]``."""
+        grouped, dtype = self._kv_heads < self._heads, query.dtype
+        if query.shape[2] == 1 and dtype == torch.bfloat16 and query.device.type == "cpu":
+            # torch packs the keys in bfloat16, which pays with many queries: one takes three times as long as in float32.
+            query, keys, values, mask = query.float(), keys.float(), values.float(), mask.float()
+        return scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=grouped).to(dtype)
 
     def _norm(self, x: Tensor, module: Any) -> Tensor:
         return rms_norm(x, x.shape[-1:], module.weight, self._eps)
@@ -179,9 +206,9 @@ class LeanForward:
         mask = torch.cat([self._stacked.mask(ranks) for ranks in parts], -1)
         return mask.expand(-1, width, -1).reshape(-1, mask.shape[-1])
 
-    def _block(self, layer: Any) -> Block:
+    def _block(self, layer: Any, merged: str | None) -> Block:
         def joined(*modules: Any) -> Joined:
-            return Joined(modules, self._stacked)
+            return Joined(modules, self._stacked, merged)
 
         attention, mlp = layer.self_attn, layer.mlp
         return Block(

@@ -76,6 +76,8 @@ class Slots:
         self.allocated = False
         self._buffers: dict[int, tuple[Tensor, Tensor]] = {}
         self._shapes: dict[int, tuple[tuple[int, int], tuple[int, int]]] = {}  # heads and width, of keys and values
+        self._plan: Plan | None = None
+        self._index = torch.empty(0)  # where the plan's tokens go, of rows that lie side by side
 
     def fits(self, places: int, longest: int) -> bool:
         """Whether so many rows can be held when the longest of them has so many tokens."""
@@ -113,6 +115,10 @@ class Slots:
         """
         if layer not in self._buffers:
             self._allocate(layer, keys, values)
+        if plan is not self._plan:
+            self._plan = plan
+            rows = torch.arange(len(plan.places), device=keys.device)
+            self._index = rows * self.capacity + plan.positions[:, 0]
         return self._write(layer, 0, plan, keys), self._write(layer, 1, plan, values)
 
     @torch.inference_mode()
@@ -141,8 +147,7 @@ class Slots:
         buffer = self._buffers[layer][which]
         rows = new.flatten(2)
         if plan.side_by_side:
-            index = torch.arange(len(plan.places), device=new.device) * self.capacity + plan.positions[:, 0]
-            buffer.view(-1, buffer.shape[-1]).index_copy_(0, index, rows[:, 0])
+            buffer.view(-1, buffer.shape[-1]).index_copy_(0, self._index, rows[:, 0])
             held = buffer[: len(plan.places), : plan.length]
         else:
             for row, (place, start, count) in enumerate(zip(plan.places, plan.starts, plan.counts, strict=True)):

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from sawyer.errors import ModelError
-from sawyer.generation import Row, generate
+from sawyer.generation import Row, generate, rows_of
 from sawyer.models import Policy
-from sawyer.ragged import Arrival, RaggedBatch, can_run_ragged
+from sawyer.ragged import Arrival, RaggedBatch, can_run_merged, can_run_ragged, generate_merged
 from sawyer.ragged import batch as ragged_batch
 from sawyer.recipe import LoraSpec, ModelSpec
 
@@ -338,3 +338,22 @@ def test_generate_and_the_batch_share_their_randomness(backbones: Any) -> None:
     made = generate(whole, prompts, stage="rlf", max_tokens=12, seed=3)
     rows = [Row(prompt, "rlf", 12, 1.0, seed=row_seed(3, number)) for number, prompt in enumerate(prompts)]
     assert run(RaggedBatch(policy_of(backbones("llama"))), rows) == [each.ids for each in made]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_stage_added_to_the_weights_answers_alike_and_the_policy_stays_as_it_is(backbones: Any, dtype: str) -> None:
+    policy = policy_of(backbones("qwen3"))
+    policy.model.to(getattr(torch, dtype))
+    before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+    rows = rows_of([[20, 30, 40], [50], list(range(60, 80))], stage="rlf", max_tokens=12, seed=3)
+    assert can_run_merged(policy, "rlf")
+    ours = generate_merged(policy, rows)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.model.state_dict().items())
+    with policy.merged("rlf"):
+        theirs = [alone(policy, row) for row in rows]
+    if dtype == "float32":
+        assert [each.ids for each in ours] == theirs
+    else:  # the same first token, and so on until rounding tells them apart
+        assert [each.ids[0] for each in ours] == [each[0] for each in theirs]
+    assert generate_merged(policy, rows) == ours, "again: the same bits"
+    assert generate_merged(policy, []) == []

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from sawyer.cli.doctor import run_doctor
 from sawyer.errors import TrainingError, UsageError
+from sawyer.generation import generate
 from sawyer.home import Home
 from sawyer.recipe import LoraSpec, ModelSpec, PpoSpec, Recipe, load_recipe
 from sawyer.runs import Run, read_lines
@@ -65,9 +66,11 @@ def asks(function: Callable[..., list[float]], **settings: Any) -> dict[str, Any
 
 def draw_from_the_reference(patch: pytest.MonkeyPatch) -> None:
     """A sampler that never hears of the updates, as an inference server with stale weights."""
-    generate = rollout.generate
-    patch.setattr(Actor, "speaking", lambda _: nullcontext())  # with rlf in the weights nobody else can be asked
-    patch.setattr(rollout, "generate", lambda *given, **named: generate(*given, **named | {"stage": "base"}))
+
+    def stale(actor: Actor, prompts: Any, **sampling: Any) -> Any:
+        return generate(actor.policy, prompts, stage="base", **sampling)
+
+    patch.setattr(Actor, "reply", stale)
 
 
 def score_by_length(patch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,10 @@ precision and temperature: with equal adapters the KL is exactly 0, and the firs
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from sawyer.compute import autocast, compute_dtype
 from sawyer.errors import ModelError
 from sawyer.fused import fuse
+from sawyer.generation import Generation, generate, rows_of
 from sawyer.loading import OWN_BACKBONE
 from sawyer.logprobs import Batch, entropy, response_logits, token_logprobs
 from sawyer.models import Policy
+from sawyer.ragged import can_run_merged, generate_merged
 from sawyer.recipe import PpoSpec, Recipe
 from sawyer.runs import MANIFEST
 
@@ -110,11 +112,16 @@ class Actor:
             for layer in self._checkpointed:
                 layer.training = False
 
-    @contextmanager
-    def speaking(self) -> Iterator[None]:
-        """Inside, ``rlf`` makes replies and nothing else is asked."""
+    def reply(self, prompts: Sequence[Sequence[int]], **sampling: Any) -> list[Generation]:
+        """One reply of ``rlf`` to every prompt; ``sampling`` as ``sawyer.generation.generate`` takes it.
+
+        On a CPU its adapter is added to the weights for that: a step of a few rows then costs little more than reading
+        them. The log-probabilities differ from the adapter's by rounding.
+        """
+        if self.fused and can_run_merged(self.policy, STAGE):
+            return generate_merged(self.policy, rows_of(prompts, stage=STAGE, **sampling))
         with self.policy.merged(STAGE) if self.fused else nullcontext():
-            yield
+            return generate(self.policy, prompts, stage=STAGE, **sampling)
 
     def measure(self, batch: Batch, *, entropies: bool = False) -> Forward:
         """Log-probabilities and values of the responses under ``rlf``; gradients flow inside :meth:`learning`."""

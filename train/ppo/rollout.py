@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sawyer.generation import Generation, generate, row_seed
+from sawyer.generation import Generation, row_seed
 from sawyer.logprobs import Batch, collate
 from sawyer.recipe import PpoSpec
 from sawyer.scoring import Reward, Scores
@@ -74,21 +74,17 @@ class Rollout:
 
 def answer(actor: Actor, tasks: Sequence[Task], spec: PpoSpec, *, seed: int) -> list[Episode]:
     """One sampled reply to every task: raw distribution at the recipe's temperature, no top-k, no top-p (detail 3)."""
-    policy = actor.policy
-    stop = policy.chat.stop_strings(STAGE)
+    stop = actor.policy.chat.stop_strings(STAGE)
     episodes: list[Episode] = []
     for start in range(0, len(tasks), spec.batch_size):
         part = tasks[start : start + spec.batch_size]
-        with actor.speaking():
-            replies = generate(
-                policy,
-                [task.ids for task in part],
-                stage=STAGE,
-                max_tokens=spec.max_new_tokens,
-                temperature=spec.temperature,
-                seed=row_seed(seed, start),
-                stop=stop,
-            )
+        replies = actor.reply(
+            [task.ids for task in part],
+            max_tokens=spec.max_new_tokens,
+            temperature=spec.temperature,
+            seed=row_seed(seed, start),
+            stop=stop,
+        )
         episodes += [Episode(task, reply) for task, reply in zip(part, replies, strict=True)]
     return episodes
 

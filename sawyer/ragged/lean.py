@@ -185,7 +185,7 @@ class LeanForward:
         """``[B, heads, T, width]`` and two ``[B, kv heads, S, width]`` → ``[B, heads, T, width]``."""
         grouped, dtype = self._kv_heads < self._heads, query.dtype
         if query.shape[2] == 1 and dtype == torch.bfloat16 and query.device.type == "cpu":
-            # torch packs the keys in bfloat16, which pays with many queries; one takes three times as long as in float32.
+            # torch packs keys in bfloat16, which pays with many queries; one takes three times as long as in float32.
             query, keys, values, mask = query.float(), keys.float(), values.float(), mask.float()
         return scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=grouped).to(dtype)
 

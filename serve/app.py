@@ -20,7 +20,7 @@ from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from sawyer.store import FeedbackStore
 from sawyer.types import ErrorBody, Stage
-from serve import compare, errors, feedback_api, models_api, openai_api
+from serve import compare, completions_api, errors, feedback_api, models_api, openai_api
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
 from serve.limits import MAX_BODY, LimitMiddleware, RateLimit, rate_limit_from_environment
@@ -82,6 +82,7 @@ def create_app(
     )
     routers = (
         openai_api.make_router(service),
+        completions_api.make_router(service),
         compare.make_router(service),
         feedback_api.make_router(service),
         models_api.make_router(service),

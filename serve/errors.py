@@ -66,13 +66,14 @@ class ApiError(Exception):
 class ContextExceeded(ApiError):
     """The prompt leaves no room for a reply."""
 
-    def __init__(self, tokens: int, context: int, stage: str) -> None:
+    def __init__(self, tokens: int, context: int, stage: str, *, param: str = "messages") -> None:
         super().__init__(
             400,
             f"The prompt has {tokens} tokens for stage {stage}; this model reads at most {context} tokens, prompt and "
-            "reply together. Shorten the messages, leave out old ones, or begin a new conversation.",
+            f"reply together. Shorten the {param}"
+            + (", leave out old ones, or begin a new conversation." if param == "messages" else "."),
             code="context_length_exceeded",
-            param="messages",
+            param=param,
         )
 
 

@@ -17,7 +17,7 @@ from serve.errors import ApiError
 MAX_BODY = 1024 * 1024  # bytes; a context of 4,096 tokens is about 20 kB of text
 API_PREFIX = "/v1/"
 
-GENERATE = ("/v1/chat/completions", "/v1/compare")
+GENERATE = ("/v1/chat/completions", "/v1/completions", "/v1/compare")
 FEEDBACK = "/v1/feedback/"
 
 

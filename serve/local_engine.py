@@ -140,16 +140,18 @@ class LocalEngine:
     def _prepare(self, loaded: Loaded, job: Job) -> Prepared:
         if job.stage not in loaded.versions:
             raise unknown_stage(job.stage, list(loaded.versions))
-        policy = loaded.policy
+        policy, param = loaded.policy, "messages" if job.prompt is None else "prompt"
         with self._preparing:
-            ids = policy.chat.encode_prompt(list(job.messages), job.stage)
+            # A raw model's single turn is its bare text, special tokens inert, after BOS where there is one.
+            raw = [{"role": "user", "content": job.prompt}] if job.prompt is not None else None
+            ids = policy.chat.encode_prompt(raw or list(job.messages), "base" if raw else job.stage)
             prompt = policy.tokenizer.decode(ids, skip_special_tokens=False)
         room = policy.context - len(ids)
         if room < 1:
-            raise ContextExceeded(len(ids), policy.context, job.stage)
+            raise ContextExceeded(len(ids), policy.context, job.stage, param=param)
         if not ids:
-            text = "The prompt has no tokens. Give at least one message with text."
-            raise ApiError(400, text, code="empty_prompt", param="messages")
+            text = f"The prompt has no tokens. Give {param} with at least one word."
+            raise ApiError(400, text, code="empty_prompt", param=param)
         fitting = job.sampling.model_copy(update={"max_tokens": min(job.sampling.max_tokens, room)})
         return Prepared(job, prompt, ids, fitting, loaded.versions[job.stage])
 

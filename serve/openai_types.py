@@ -34,6 +34,9 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "prediction": (),
     "web_search_options": (),
     "moderation": (),
+    "echo": (False,),
+    "suffix": (),
+    "best_of": (1,),
 }
 """Parameters that would change the reply -> the values, beside null, with which they do not."""
 
@@ -50,6 +53,12 @@ Unsupported = Annotated[Any, AfterValidator(_check_neutral)]
 
 def _as_list(stop: Any) -> Any:
     return [] if stop is None else [stop] if isinstance(stop, str) else stop
+
+
+Stop = Annotated[
+    list[Annotated[Text, Field(min_length=1, max_length=64)]], Field(max_length=8), BeforeValidator(_as_list)
+]
+ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class StreamOptions(Request):
@@ -70,7 +79,7 @@ class Metadata(BaseModel):
 class ChatRequest(Request):
     """``POST /v1/chat/completions``."""
 
-    model: Annotated[str, Field(min_length=1, max_length=256)]
+    model: ModelName
     messages: Messages
     stream: bool | None = False
     stream_options: StreamOptions | None = None
@@ -80,9 +89,7 @@ class ChatRequest(Request):
     top_p: float | None = Field(None, gt=0, le=1)
     n: int | None = Field(1, ge=1, le=8)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: Annotated[
-        list[Annotated[Text, Field(min_length=1, max_length=64)]], Field(max_length=8), BeforeValidator(_as_list)
-    ] = Field(default_factory=list)
+    stop: Stop = Field(default_factory=list)
     logprobs: bool | None = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
     metadata: Metadata | None = None

@@ -103,11 +103,14 @@ class Recorder:
                 reward=reward,
             )
 
-        completion_id = await run_in_threadpool(write)
+        return Recorded(await run_in_threadpool(write), reward)
+
+    def count(self, prepared: Prepared, finished: Finished) -> None:
+        """Add a reply to the metrics."""
+        job = prepared.job
         self.metrics.replies.labels(job.stage, finished.finish_reason).inc()
         self.metrics.tokens.labels(job.stage).inc(finished.tokens)
         self.metrics.reply_seconds.labels(job.stage).observe(finished.seconds)
-        return Recorded(completion_id, reward)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run ``work`` to its end even when the request that began it is gone. Its error is logged once."""

@@ -14,10 +14,11 @@ class ReplyText:
     Args:
         tokenizer: a fast Hugging Face tokenizer that no other thread uses meanwhile.
         stop: texts that end the reply and do not belong to it.
+        strip: False keeps outer white space, which belongs to a text that is continued as it is.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
-        self._tokenizer, self._stop = tokenizer, tuple(stop)
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = (), *, strip: bool = True) -> None:
+        self._tokenizer, self._stop, self._strip = tokenizer, tuple(stop), strip
         self._special = frozenset(tokenizer.all_special_ids)
         self._ids: list[int] = []
         # Decoding a window, not the last token alone: some decoders join words only in context, and a character may
@@ -30,7 +31,7 @@ class ReplyText:
     @property
     def text(self) -> str:
         """Everything that was given out so far."""
-        return self._raw.lstrip()[: self._sent]
+        return (self._raw.lstrip() if self._strip else self._raw)[: self._sent]
 
     def push(self, token: int) -> str:
         """Add a token and return the text that can be shown now; sets ``stopped`` when a stop text is complete."""
@@ -74,8 +75,8 @@ class ReplyText:
         return 0
 
     def _give(self, end: int) -> str:
-        """The part of the text up to ``end`` that was not given out, without outer white space."""
-        shown = self._raw[:end].strip()
+        """The part of the text up to ``end`` that was not given out, as a rule without outer white space."""
+        shown = self._raw[:end].strip() if self._strip else self._raw[:end]
         delta, self._sent = shown[self._sent :], max(self._sent, len(shown))
         return delta
 

@@ -30,11 +30,11 @@ class SamplingFields(Protocol):
 
 @dataclass(frozen=True)
 class Kept:
-    """A row has ended and is in the store."""
+    """A row has ended and is in the store; ``recorded`` is None for a reply that is not kept."""
 
     row: int
     finished: Finished
-    recorded: Recorded
+    recorded: Recorded | None
 
 
 OnEvent = Callable[[Delta | Kept | Failed], None]
@@ -65,15 +65,18 @@ class Service:
     async def open(
         self,
         jobs: Sequence[Job],
-        begin: Callable[[], Awaitable[TurnRef]],
+        begin: Callable[[], Awaitable[TurnRef]] | None,
         panes: Sequence[str] | None = None,
     ) -> "Session":
-        """Check the prompts, queue the rows, store the turn. An error here is an HTTP status, with nothing begun."""
+        """Check the prompts, queue the rows, store the turn. An error here is an HTTP status, with nothing begun.
+
+        ``begin`` stores the turn; None: replies that belong to no conversation, which are counted and not kept.
+        """
         started = time.monotonic()
         prepared = await self.engine.prepare(jobs)
         reply = self.engine.submit(prepared)
         try:
-            turn = await begin()
+            turn = await begin() if begin else None
         except BaseException:
             reply.cancel()
             raise
@@ -85,11 +88,17 @@ class Session:
     """The replies of one request. ``panes`` are the names they are shown under in a blind comparison."""
 
     service: Service
-    turn: TurnRef
+    turn: TurnRef | None
     prepared: Sequence[Prepared]
     reply: Reply
     panes: Sequence[str] | None
     started: float
+
+    @property
+    def kept_turn(self) -> TurnRef:
+        """The turn of a session that is kept."""
+        assert self.turn is not None, "this session has no turn"
+        return self.turn
 
     async def run(self, on_event: OnEvent) -> None:
         """Report what happens to each row, ``Kept`` once it is stored. One row's trouble leaves the others alone.
@@ -126,9 +135,11 @@ class Session:
 
     async def _keep(self, finished: Finished, on_event: OnEvent) -> None:
         pane = self.panes[finished.row] if self.panes else None
+        prepared, recorder = self.prepared[finished.row], self.service.recorder
         try:
-            recorded = await self.service.recorder.record(self.turn, self.prepared[finished.row], finished, pane)
+            recorded = await recorder.record(self.turn, prepared, finished, pane) if self.turn else None
         except Exception as error:
             on_event(Failed(finished.row, from_exception(error)))
         else:
+            recorder.count(prepared, finished)
             on_event(Kept(finished.row, finished, recorded))

@@ -69,10 +69,11 @@ class FakeEngine:
         for job in jobs:
             if job.stage not in self.versions:
                 raise unknown_stage(job.stage, list(self.versions))
-            prompt = job.prompt or "\n".join(message["content"] for message in job.messages)
+            raw = job.prompt is not None
+            prompt = job.prompt if raw else "\n".join(message["content"] for message in job.messages)
             ids = prompt.split()
             if len(ids) >= self.context:
-                raise ContextExceeded(len(ids), self.context, job.stage)
+                raise ContextExceeded(len(ids), self.context, job.stage, param="prompt" if raw else "messages")
             version = job.version or self.versions[job.stage]
             prepared.append(Prepared(job, f"<{job.stage}>{prompt}", ids, job.sampling, version))
         self.jobs += jobs

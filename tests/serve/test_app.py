@@ -48,7 +48,10 @@ def error_of(answer):
         (b"messages=x", "application/x-www-form-urlencoded"),
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/compare", "/v1/chat/completions", "/v1/feedback/votes", "/v1/feedback/ratings"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/compare", "/v1/chat/completions", "/v1/completions", "/v1/feedback/votes", "/v1/feedback/ratings"],
+)
 def test_malformed_bodies_are_400(client, path, content, mime):
     answer = client.post(path, content=content, headers={"Content-Type": mime})
     assert answer.status_code == 400, answer.text

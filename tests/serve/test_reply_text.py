@@ -28,8 +28,8 @@ def ids_of(tokenizer, text):
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def played(tokenizer, ids, stop=()):
-    reply = ReplyText(tokenizer, stop)
+def played(tokenizer, ids, stop=(), **options):
+    reply = ReplyText(tokenizer, stop, **options)
     deltas = []
     for token in ids:
         deltas.append(reply.push(token))
@@ -54,6 +54,11 @@ def test_random_tokens_with_broken_characters_still_come_out_whole(tokenizer):
         ids = [draw.randrange(len(tokenizer)) for _ in range(draw.randrange(1, 30))]
         _, reply = played(tokenizer, ids)
         assert reply.text == ChatFormat(tokenizer).decode(ids)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_outer_white_space_can_be_kept(tokenizer, text):
+    assert played(tokenizer, ids_of(tokenizer, text), strip=False)[1].text == text
 
 
 def test_a_stop_text_across_tokens_is_never_shown(tokenizer):

@@ -21,6 +21,7 @@ from sawyer.registry import Registry
 from sawyer.store import FeedbackStore
 from sawyer.types import ErrorBody, Stage
 from serve import compare, completions_api, errors, feedback_api, models_api, openai_api
+from serve.access import Access, AccessMiddleware
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
 from serve.limits import MAX_BODY, LimitMiddleware, RateLimit, rate_limit_from_environment
@@ -42,6 +43,7 @@ def create_app(
     scorer: Scorer | None = None,
     rate_limit: RateLimit | None = None,
     max_body: int = MAX_BODY,
+    access: Access | None = None,
     on_close: Callable[[], None] | None = None,
 ) -> FastAPI:
     """The API over these parts. It starts and closes the engine and the scorer; the store stays the caller's.
@@ -50,6 +52,7 @@ def create_app(
         scorer: scores replies; default: none are scored.
         rate_limit: default: as ``SAWYER_RATE_LIMIT`` says.
         max_body: largest request, in bytes.
+        access: who may ask; default: everybody.
         on_close: called last when the application ends.
 
     Raises:
@@ -93,14 +96,16 @@ def create_app(
     errors.install(app, [route for router in routers for route in router.routes])
     # The last added is the outermost.
     app.add_middleware(LimitMiddleware, rate_limit=rate_limit or rate_limit_from_environment(), max_body=max_body)
+    app.add_middleware(AccessMiddleware, access=access or Access())
     app.add_middleware(EnvelopeMiddleware, metrics=metrics)
     return app
 
 
-def build_app(recipe: Recipe, home: Home) -> FastAPI:
+def build_app(recipe: Recipe, home: Home, *, access: Access | None = None) -> FastAPI:
     """The API over a recipe's current versions (or the weights shipped with the package) and the home's store.
 
-    Returns before anything heavy is loaded. The store is closed when the application ends.
+    ``access`` says who may ask; default: everybody. Returns before anything heavy is loaded. The store is closed when
+    the application ends.
 
     Raises:
         UsageError: nothing has been trained yet, or the home cannot be written.
@@ -128,7 +133,7 @@ def build_app(recipe: Recipe, home: Home) -> FastAPI:
     scorer = BackgroundScorer(reward) if has_reward else NoScorer()
     store = FeedbackStore.open(home.db_url)
     try:
-        return create_app(engine, store, recipe=recipe, scorer=scorer, on_close=store.close)
+        return create_app(engine, store, recipe=recipe, scorer=scorer, access=access, on_close=store.close)
     except BaseException:
         store.close()
         raise

@@ -8,8 +8,8 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.access import API_PREFIX
 from serve.errors import from_exception
-from serve.limits import API_PREFIX
 from serve.metrics import Metrics
 
 logger = logging.getLogger("sawyer.access")

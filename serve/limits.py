@@ -1,6 +1,5 @@
 """How much one client may ask: requests a minute, and bytes a request."""
 
-import ipaddress
 import math
 import os
 import time
@@ -12,13 +11,12 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sawyer.errors import UsageError
+from serve.access import API_PREFIX, FEEDBACK_PREFIX, caller_of
 from serve.errors import ApiError
 
 MAX_BODY = 1024 * 1024  # bytes; a context of 4,096 tokens is about 20 kB of text
-API_PREFIX = "/v1/"
 
 GENERATE = ("/v1/chat/completions", "/v1/completions", "/v1/compare")
-FEEDBACK = "/v1/feedback/"
 
 
 class RateLimit(Protocol):
@@ -53,7 +51,7 @@ class ClientLimits:
     def wait(self, client: str, method: str, path: str) -> float:
         kind = "read"
         if method == "POST":
-            kind = "generate" if path in GENERATE else "feedback" if path.startswith(FEEDBACK) else "read"
+            kind = "generate" if path in GENERATE else "feedback" if path.startswith(FEEDBACK_PREFIX) else "read"
         item, key = self._items[kind], f"{kind}:{client}"
         if self._limiter.hit(item, key):
             return 0.0
@@ -72,21 +70,6 @@ def rate_limit_from_environment() -> RateLimit:
     if given == "off":
         return Unlimited()
     raise UsageError(f"SAWYER_RATE_LIMIT is {given!r}. Allowed: on (the default) and off.")
-
-
-def client_of(scope: Scope) -> str:
-    """Who asks: the peer's address as the server sees it; an IPv6 home network (/64) is one client.
-
-    Behind a proxy on the same machine, uvicorn has already put the address of ``X-Forwarded-For`` in its place.
-    """
-    host = str((scope.get("client") or ("unknown", 0))[0])
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
-    return host
 
 
 class LimitMiddleware:
@@ -110,11 +93,11 @@ class LimitMiddleware:
         await self.app(scope, _replayed(body, receive), send)
 
     def _check_rate(self, scope: Scope) -> None:
-        seconds = self.rate_limit.wait(client_of(scope), scope["method"], scope["path"])
+        seconds = self.rate_limit.wait(caller_of(scope).client, scope["method"], scope["path"])
         if seconds > 0:
             raise ApiError(
                 429,
-                f"Too many requests from your address. Try again in {math.ceil(seconds)} seconds. (Whoever runs this "
+                f"Too many requests. Try again in {math.ceil(seconds)} seconds. (Whoever runs this "
                 "server can lift the limits with SAWYER_RATE_LIMIT=off.)",
                 code="rate_limit_exceeded",
                 retry_after=seconds,

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import socket
 import threading
 import time
@@ -17,21 +18,27 @@ from sawyer.home import Home
 from sawyer.recipe import load_recipe
 
 
-def run_server(recipe_name: str, home_path: Path | None, *, host: str, port: int, with_page: bool) -> None:
+def run_server(
+    recipe_name: str, home_path: Path | None, *, host: str, port: int, with_page: bool, open_to_all: bool
+) -> None:
     """Serve a recipe until interrupted; with ``with_page`` the Gradio page at ``/`` beside the API."""
+    from serve.access import access_for
+
     recipe, home = load_recipe(recipe_name), Home.find(home_path).ensure()
+    access = access_for(home.root, host, open_to_all=open_to_all)
     check_port(host, port)
 
     import uvicorn
 
     from serve.app import build_app
 
-    app = build_app(recipe, home)
+    app = build_app(recipe, home, access=access)
     local = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
     if with_page:
         from ui.app import mount_ui
 
-        app = mount_ui(app, f"http://{local}:{port}")
+        key = access.keyring.issue("voter", "the page of this process", page=True)
+        app = mount_ui(app, f"http://{local}:{port}", api_key=key, login=access.may_enter if access.guarded else None)
     _announce(f"http://{local}:{port}", recipe.name, home, with_page)
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=10)
     server = uvicorn.Server(config)
@@ -78,16 +85,24 @@ class ReadyWatch(threading.Thread):
             return 0, {}
 
 
-def run_page(api: str, *, host: str, port: int) -> None:
-    """Serve the page alone, on the API at ``api``."""
+def run_page(api: str, *, host: str, port: int, open_to_all: bool) -> None:
+    """Serve the page alone, on the API at ``api``, with the key in ``SAWYER_API_KEY`` if that is set."""
+    from serve.access import is_loopback
+
+    key = os.environ.get("SAWYER_API_KEY", "").strip() or None
     if not api.startswith(("http://", "https://")):
         raise UsageError(f"--api takes an address such as http://127.0.0.1:8000; given: {api!r}.")
+    if key and not open_to_all and not is_loopback(host):
+        raise UsageError(
+            f"The page would speak with the key in SAWYER_API_KEY for everybody who reaches {host}. Pass --open if "
+            "that is meant, or leave out --host."
+        )
     check_port(host, port)
 
     from ui.app import serve_ui
 
     Console(stderr=True).print(f"The page is at http://{host}:{port}, its API at {api}. Stop with Ctrl-C.")
-    serve_ui(api, host, port)
+    serve_ui(api, host, port, api_key=key)
 
 
 def check_port(host: str, port: int) -> None:

@@ -13,9 +13,10 @@ from sawyer.errors import UsageError
 from sawyer.home import Home
 from sawyer.recipe import Recipe
 from sawyer.registry import Registry
+from serve.access import address_of
 from serve.app import build_app, create_app
 from serve.errors import without_paths
-from serve.limits import ClientLimits, Unlimited, client_of, rate_limit_from_environment
+from serve.limits import ClientLimits, Unlimited, rate_limit_from_environment
 from serve.scorer import BackgroundScorer
 from tests.serve import tiny
 from tests.serve.live import serving
@@ -139,7 +140,7 @@ def test_the_switch_for_rate_limits(monkeypatch):
 
 def test_a_home_network_is_one_client():
     hosts = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "::ffff:10.0.0.1", "10.0.0.1"]
-    first, second, third, fourth, fifth = (client_of({"client": (host, 1)}) for host in hosts)
+    first, second, third, fourth, fifth = (address_of({"client": (host, 1)}) for host in hosts)
     assert first == second != third
     assert fourth == fifth
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sawyer.errors import UsageError
 from serve.errors import ApiError
-from serve.keys import ROLES, Key, KeyFile, Keyring, Role
+from serve.keys import ROLES, KeyFile, Keyring, Role
 
 API_PREFIX = "/v1/"
 ADMIN_PREFIX = "/v1/admin/"
@@ -23,13 +23,18 @@ class Caller:
     """Who a request is from.
 
     Attributes:
-        client: whose limits it counts against: a key's id, an address, or both for a visitor of a page.
+        address: of the peer, or of the visitor for whom a page asks; None where a key alone counts.
         key_id: of the key, if one was given.
     """
 
-    client: str
+    address: str | None
     role: Role
     key_id: str | None = None
+
+    @property
+    def client(self) -> str:
+        """Whose limits the request counts against: a key, an address, or both for a visitor of a page."""
+        return " ".join(part for part in (self.key_id, self.address) if part)
 
 
 def role_needed(method: str, path: str) -> Role | None:
@@ -69,7 +74,7 @@ class Access:
         if not key.allows(needed):
             message = f"This takes a key of role {needed}; the key {key.id} has role {key.role}."
             raise ApiError(403, message, code="insufficient_role")
-        return Caller(_client(key, headers, address), key.role, key.id)
+        return Caller(_visitor(headers, address) if key.page else None, key.role, key.id)
 
     def may_enter(self, _user: str, text: str) -> bool:
         """Whether a visitor of the page who gives this key as password may use it. The user's name is free."""
@@ -170,16 +175,14 @@ def _network(host: str) -> str:
     return host
 
 
-def _client(key: Key, headers: Headers, address: str) -> str:
-    if not key.page:
-        return key.id
+def _visitor(headers: Headers, address: str) -> str:
     # The last address is the one that the page itself added; those before it are what the visitor claims.
     visitor = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
     try:
         ipaddress.ip_address(visitor)
     except ValueError:
-        visitor = address
-    return f"{key.id} {_network(visitor)}"
+        return address
+    return _network(visitor)
 
 
 def _bearer(headers: Headers) -> str:

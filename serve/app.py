@@ -22,10 +22,12 @@ from sawyer.store import FeedbackStore
 from sawyer.types import ErrorBody, Stage
 from serve import compare, completions_api, errors, feedback_api, models_api, openai_api
 from serve.access import Access, AccessMiddleware
+from serve.drain import Drain, DrainMiddleware
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
 from serve.limits import MAX_BODY, LimitMiddleware, RateLimit, rate_limit_from_environment
 from serve.local_engine import Loaded, LocalEngine
+from serve.logs import bodies_from_environment
 from serve.metrics import Metrics
 from serve.recorder import Recorder
 from serve.scorer import BackgroundScorer, NoScorer, Scorer
@@ -44,6 +46,7 @@ def create_app(
     rate_limit: RateLimit | None = None,
     max_body: int = MAX_BODY,
     access: Access | None = None,
+    metrics: Metrics | None = None,
     on_close: Callable[[], None] | None = None,
 ) -> FastAPI:
     """The API over these parts. It starts and closes the engine and the scorer; the store stays the caller's.
@@ -53,12 +56,14 @@ def create_app(
         rate_limit: default: as ``SAWYER_RATE_LIMIT`` says.
         max_body: largest request, in bytes.
         access: who may ask; default: everybody.
+        metrics: those that the engine reports to; default: new ones.
         on_close: called last when the application ends.
 
     Raises:
-        UsageError: SAWYER_RATE_LIMIT is neither on nor off.
+        UsageError: an environment variable of the server has a value that is not allowed.
     """
-    scorer, metrics = scorer or NoScorer(), Metrics(engine)
+    scorer, metrics, drain = scorer or NoScorer(), metrics or Metrics(), Drain()
+    metrics.watch(engine, lambda: drain.draining)
     recorder = Recorder(store, scorer, metrics, recipe.name)
     service = Service(engine, recorder, scorer, metrics, recipe, started=int(time.time()))
 
@@ -69,6 +74,8 @@ def create_app(
         try:
             yield
         finally:
+            await drain.settled()
+            await recorder.drain()  # the engine must still tell what cut replies had said
             engine.close()
             await recorder.drain()
             scorer.close()
@@ -89,7 +96,7 @@ def create_app(
         compare.make_router(service),
         feedback_api.make_router(service),
         models_api.make_router(service),
-        models_api.make_health_router(service),
+        models_api.make_health_router(service, drain),
     )
     for router in routers:
         app.include_router(router)
@@ -97,7 +104,9 @@ def create_app(
     # The last added is the outermost.
     app.add_middleware(LimitMiddleware, rate_limit=rate_limit or rate_limit_from_environment(), max_body=max_body)
     app.add_middleware(AccessMiddleware, access=access or Access())
-    app.add_middleware(EnvelopeMiddleware, metrics=metrics)
+    app.add_middleware(DrainMiddleware, drain=drain)
+    app.add_middleware(EnvelopeMiddleware, metrics=metrics, log_bodies=bodies_from_environment())
+    app.state.drain = drain  # for whoever runs the server
     return app
 
 

@@ -13,7 +13,7 @@ from serve.completion_types import MAX_CHOICES, Completion, CompletionChoice, Co
 from serve.engine import Job, TokenLogprob
 from serve.errors import ApiError
 from serve.models_api import resolve
-from serve.openai_answer import OpenAIAnswer, seeded
+from serve.openai_answer import OpenAIAnswer, as_response, seeded
 from serve.service import Service, Session
 from serve.sse import EventStream, unless_disconnected
 
@@ -28,8 +28,7 @@ def make_router(service: Service) -> APIRouter:
         answer = TextAnswer(service, body, session)
         if body.stream:
             return EventStream(answer.stream)
-        whole = await unless_disconnected(request, answer.collect)
-        return Response(whole.model_dump_json() if whole else b"", media_type="application/json")
+        return as_response(await unless_disconnected(request, answer.collect))
 
     return router
 

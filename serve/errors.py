@@ -92,8 +92,8 @@ class EngineBusy(ApiError):
 class NotReady(ApiError):
     """The model is still being loaded, could not be loaded, or is being shut down."""
 
-    def __init__(self, message: str, retry_after: float | None = 2.0) -> None:
-        super().__init__(503, message, code="not_ready", retry_after=retry_after)
+    def __init__(self, message: str, retry_after: float | None = 2.0, *, code: str = "not_ready") -> None:
+        super().__init__(503, message, code=code, retry_after=retry_after)
 
 
 def unknown_stage(name: str, allowed: Sequence[str], *, param: str = "model") -> ApiError:

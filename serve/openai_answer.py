@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from starlette.responses import Response
 
 from sawyer.types import ErrorBody, Sampling
 from serve.engine import Delta, Failed, TokenLogprob
 from serve.openai_types import StreamOptions, Usage
 from serve.service import Kept, Service, Session
-from serve.sse import Emit, event
+from serve.sse import CLIENT_LEFT, Emit, event
 
 SEED_RANGE = 2**63
 
@@ -22,6 +23,13 @@ def seeded(sampling: Sampling, count: int) -> list[Sampling]:
     assert sampling.seed is not None
     seeds = [(sampling.seed + index + SEED_RANGE) % (2 * SEED_RANGE) - SEED_RANGE for index in range(count)]
     return [sampling.model_copy(update={"seed": seed}) for seed in seeds]
+
+
+def as_response(whole: BaseModel | None) -> Response:
+    """The answer as JSON; without one, because the client has left, the status that logs and metrics use for it."""
+    if whole is None:
+        return Response(status_code=CLIENT_LEFT)
+    return Response(whole.model_dump_json(), media_type="application/json")
 
 
 class OpenAIAnswer(ABC):

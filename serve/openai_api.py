@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from serve.engine import Job, TokenLogprob
 from serve.models_api import resolve
-from serve.openai_answer import OpenAIAnswer, seeded
+from serve.openai_answer import OpenAIAnswer, as_response, seeded
 from serve.openai_types import (
     ChatChunk,
     ChatRequest,
@@ -36,8 +36,7 @@ def make_router(service: Service) -> APIRouter:
         answer = ChatAnswer(service, body, session)
         if body.stream:
             return EventStream(answer.stream)
-        whole = await unless_disconnected(request, answer.collect)
-        return Response(whole.model_dump_json() if whole else b"", media_type="application/json")
+        return as_response(await unless_disconnected(request, answer.collect))
 
     return router
 

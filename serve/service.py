@@ -13,6 +13,7 @@ from serve.engine import Delta, Engine, Failed, Finished, Job, Prepared, Reply
 from serve.errors import from_exception
 from serve.metrics import Metrics
 from serve.recorder import Recorded, Recorder, TurnRef
+from serve.request_record import current
 from serve.scorer import Scorer
 
 MAX_TOKENS = 32_768  # sawyer.types.Sampling's bound; the context is the one that matters
@@ -74,6 +75,8 @@ class Service:
         """
         started = time.monotonic()
         prepared = await self.engine.prepare(jobs)
+        for each in prepared:
+            current().note_prompt(each.prompt)
         reply = self.engine.submit(prepared)
         try:
             turn = await begin() if begin else None

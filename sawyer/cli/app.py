@@ -27,6 +27,9 @@ RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe fi
 HomeOption = Annotated[Path | None, typer.Option("--home", help="State folder (default: $SAWYER_HOME or ./.sawyer).")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+DrainOption = Annotated[
+    float, typer.Option("--drain-seconds", min=0, help="Longest wait for running replies when told to end.")
+]
 HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
 OpenOption = Annotated[
     bool, typer.Option("--open", help="Let in everybody who reaches the address, with or without an API key.")
@@ -51,12 +54,16 @@ def _options(
 
 @app.command()
 def demo(
-    port: PortOption = 7860, host: HostOption = "127.0.0.1", home: HomeOption = None, open_to_all: OpenOption = False
+    port: PortOption = 7860,
+    host: HostOption = "127.0.0.1",
+    home: HomeOption = None,
+    open_to_all: OpenOption = False,
+    drain_seconds: DrainOption = 30,
 ) -> None:
     """Talk to the shipped nano model: the API and the page in one process."""
     from sawyer.cli.serving import run_server
 
-    run_server("nano", home, host=host, port=port, with_page=True, open_to_all=open_to_all)
+    run_server("nano", home, host=host, port=port, with_page=True, open_to_all=open_to_all, drain_seconds=drain_seconds)
 
 
 @app.command()
@@ -66,11 +73,14 @@ def serve(
     host: HostOption = "127.0.0.1",
     home: HomeOption = None,
     open_to_all: OpenOption = False,
+    drain_seconds: DrainOption = 30,
 ) -> None:
     """Serve a recipe's stages: OpenAI-compatible chat, comparison and votes."""
     from sawyer.cli.serving import run_server
 
-    run_server(recipe, home, host=host, port=port, with_page=False, open_to_all=open_to_all)
+    run_server(
+        recipe, home, host=host, port=port, with_page=False, open_to_all=open_to_all, drain_seconds=drain_seconds
+    )
 
 
 @app.command()

@@ -2,12 +2,14 @@
 
 import errno
 import json
+import logging
 import os
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,28 @@ from sawyer.recipe import load_recipe
 
 
 def run_server(
-    recipe_name: str, home_path: Path | None, *, host: str, port: int, with_page: bool, open_to_all: bool
+    recipe_name: str,
+    home_path: Path | None,
+    *,
+    host: str,
+    port: int,
+    with_page: bool,
+    open_to_all: bool,
+    drain_seconds: float,
 ) -> None:
     """Serve a recipe until interrupted; with ``with_page`` the Gradio page at ``/`` beside the API."""
+    from serve import logs
     from serve.access import access_for
 
+    style = logs.style_from_environment()
+    logs.configure(style)
+    say = _say if style == "text" else logging.getLogger("sawyer.server").info
     recipe, home = load_recipe(recipe_name), Home.find(home_path).ensure()
     access = access_for(home.root, host, open_to_all=open_to_all)
     check_port(host, port)
 
-    import uvicorn
-
     from serve.app import build_app
+    from serve.server import DrainingServer
 
     app = build_app(recipe, home, access=access)
     local = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
@@ -39,14 +51,19 @@ def run_server(
 
         key = access.keyring.issue("voter", "the page of this process", page=True)
         app = mount_ui(app, f"http://{local}:{port}", api_key=key, login=access.may_enter if access.guarded else None)
-    _announce(f"http://{local}:{port}", recipe.name, home, with_page)
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=10)
-    server = uvicorn.Server(config)
-    watch = ReadyWatch(f"http://{local}:{port}", server)
+    what = "page" if with_page else "API"
+    say(
+        f"SAWYER ({recipe.name}): the {what} is at http://{local}:{port}; votes are kept in {home.root}. "
+        f"{'An API key is asked for. ' if access.guarded else ''}Stop with Ctrl-C."
+    )
+    server = DrainingServer(app, app.state.drain, host=host, port=port, seconds=drain_seconds)
+    watch = ReadyWatch(f"http://{local}:{port}", server, say)
     watch.start()
     server.run()
     if watch.failure:
         raise SawyerError(f"The model could not be loaded: {watch.failure}")
+    if server.interrupted:
+        raise KeyboardInterrupt
 
 
 class ReadyWatch(threading.Thread):
@@ -55,16 +72,16 @@ class ReadyWatch(threading.Thread):
     ``failure`` holds the reason once that has happened.
     """
 
-    def __init__(self, address: str, server: Any) -> None:
+    def __init__(self, address: str, server: Any, say: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
-        self.address, self.server, self.failure = address, server, ""
+        self.address, self.server, self.say, self.failure = address, server, say, ""
 
     def run(self) -> None:
         """Poll ``/readyz`` twice a second."""
         while not self.server.should_exit:
             status, body = self._ask()
             if status == 200:
-                _say("Ready: the model is loaded.")
+                self.say("Ready: the model is loaded.")
                 return
             if body.get("status") == "failed":
                 self.failure = str(body.get("detail") or "no reason was given")
@@ -123,11 +140,6 @@ def check_port(host: str, port: int) -> None:
             }
             reason = reasons.get(error.errno or 0, f"The address {host}:{port} cannot be used ({error.strerror})")
             raise UsageError(f"{reason}. Choose another with --port, such as --port {min(port + 1, 65535)}.") from error
-
-
-def _announce(address: str, recipe: str, home: Home, with_page: bool) -> None:
-    what = "page" if with_page else "API"
-    _say(f"SAWYER ({recipe}): the {what} is at {address}; votes are kept in {home.root}. Stop with Ctrl-C.")
 
 
 def _say(text: str) -> None:

@@ -39,6 +39,8 @@ class FakeReply:
 class FakeEngine:
     """Answers each job with ``words``, one delta a word; what to do wrong is set by attributes."""
 
+    reply = FakeReply
+
     def __init__(self, words: Sequence[str] = ("Hello", " there", ".")) -> None:
         self.words = words
         self.versions = {"base": "base@0", "sft": "sft@2", "rlf": "rlf@3"}
@@ -98,7 +100,7 @@ class FakeEngine:
                 continue
             text = "".join(event.text for event in events if isinstance(event, Delta) and event.row == row)
             events.append(Finished(row, text, len(self.words), "stop", 0.25))
-        self.replies.append(FakeReply(events, self.hold))
+        self.replies.append(self.reply(events, self.hold))
         return self.replies[-1]
 
 

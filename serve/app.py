@@ -22,6 +22,7 @@ from sawyer.store import FeedbackStore
 from sawyer.types import ErrorBody, Stage
 from serve import compare, completions_api, errors, feedback_api, models_api, openai_api
 from serve.access import Access, AccessMiddleware
+from serve.cors import CorsMiddleware, origins_from_environment
 from serve.drain import Drain, DrainMiddleware
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
@@ -105,6 +106,8 @@ def create_app(
     app.add_middleware(LimitMiddleware, rate_limit=rate_limit or rate_limit_from_environment(), max_body=max_body)
     app.add_middleware(AccessMiddleware, access=access or Access())
     app.add_middleware(DrainMiddleware, drain=drain)
+    if origins := origins_from_environment():
+        app.add_middleware(CorsMiddleware, origins=origins)
     app.add_middleware(EnvelopeMiddleware, metrics=metrics, log_bodies=bodies_from_environment())
     app.state.drain = drain  # for whoever runs the server
     return app

@@ -120,6 +120,32 @@ def test_rates_are_limited_for_each_client_and_kind(engine, store, recipe):
         assert all(one.get("/healthz").status_code == 200 for _ in range(9))
 
 
+def test_replies_at_a_time_are_limited_for_each_client(engine, store, recipe):
+    engine.hold = True
+    body = {"model": "rlf", "messages": HI, "stream": True}
+    with serving(create_app(engine, store, recipe=recipe, rate_limit=ClientLimits(streams=2))) as url:
+
+        def post(visitor, path="/v1/chat/completions"):
+            request = httpx.Client().build_request("POST", url + path, json=body, headers={"X-Forwarded-For": visitor})
+            return httpx.Client(timeout=10).send(request, stream=True)
+
+        first, second = post("203.0.113.1"), post("203.0.113.1")
+        assert first.status_code == second.status_code == 200
+        refused = post("203.0.113.1", "/v1/completions")
+        refused.read()
+        assert (refused.status_code, error_of(refused)["code"]) == (429, "too_many_streams")
+        assert refused.headers["Retry-After"] == "1"
+        assert httpx.get(f"{url}/v1/models", headers={"X-Forwarded-For": "203.0.113.1"}).status_code == 200
+        other = post("203.0.113.2")
+        assert other.status_code == 200
+        first.close()  # a client that leaves makes room
+        wait_for(lambda: (third := post("203.0.113.1")).status_code == 200 or third.close())
+        second.close()
+        other.close()
+        for reply in engine.replies:
+            reply.cancel()
+
+
 def test_the_page_beside_the_server_asks_in_its_visitors_names(engine, store, recipe):
     app = create_app(engine, store, recipe=recipe, rate_limit=ClientLimits(read=1))
     with serving(app) as url:
@@ -136,6 +162,14 @@ def test_the_switch_for_rate_limits(monkeypatch):
     monkeypatch.setenv("SAWYER_RATE_LIMIT", "some")
     with pytest.raises(UsageError, match=r"on .* off"):
         rate_limit_from_environment()
+    monkeypatch.delenv("SAWYER_RATE_LIMIT")
+    assert rate_limit_from_environment().streams == 8
+    monkeypatch.setenv("SAWYER_MAX_STREAMS", "40")
+    assert rate_limit_from_environment().streams == 40
+    for wrong in ("0", "-1", "many", "²", "1" * 30):
+        monkeypatch.setenv("SAWYER_MAX_STREAMS", wrong)
+        with pytest.raises(UsageError, match="SAWYER_MAX_STREAMS"):
+            rate_limit_from_environment()
 
 
 def test_a_home_network_is_one_client():

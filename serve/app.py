@@ -33,6 +33,7 @@ from serve.metrics import Metrics
 from serve.recorder import Recorder
 from serve.scorer import BackgroundScorer, NoScorer, Scorer
 from serve.service import Service
+from serve.telemetry import telemetry_from_environment
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from sawyer.scoring import TextScorer
@@ -90,6 +91,7 @@ def create_app(
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
         docs_url=None,  # FastAPI's pages fetch their scripts from the network
         redoc_url=None,
+        telemetry=telemetry_from_environment(),
     )
     routers = (
         openai_api.make_router(service),

@@ -158,7 +158,8 @@ def _describe(problem: dict[str, Any]) -> str:
         return f"the body is not JSON ({problem.get('ctx', {}).get('error', 'syntax error')})"
     key = _key(problem["loc"]) or "the body"
     text = problem["msg"].removeprefix("Value error, ")
-    text = text[:1].lower() + text[1:]
+    if not text[1:2].isupper():  # a name in capitals stays one
+        text = text[:1].lower() + text[1:]
     given = problem.get("input")
     if problem["type"] == "missing" or isinstance(given, dict | list | bytes):
         return f"{key}: {text}"

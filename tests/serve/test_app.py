@@ -17,6 +17,7 @@ from serve.access import address_of
 from serve.app import build_app, create_app
 from serve.errors import without_paths
 from serve.limits import ClientLimits, Unlimited, rate_limit_from_environment
+from serve.metrics import Metrics
 from serve.scorer import BackgroundScorer
 from tests.serve import tiny
 from tests.serve.live import serving
@@ -319,3 +320,29 @@ def test_a_recipe_whose_model_cannot_be_loaded_says_so_at_readyz(tmp_path, monke
         assert str(tmp_path / "absent") in caplog.text
         assert client.get("/healthz").status_code == 200
         assert client.post("/v1/compare", json={"messages": HI}).status_code == 503
+
+
+def test_metrics_tell_what_an_engine_reports(engine, store, recipe):
+    metrics = Metrics()
+    app = create_app(engine, store, recipe=recipe, rate_limit=Unlimited(), metrics=metrics)
+    for rows in (1, 3, 24):
+        metrics.step(rows)
+    engine.waiting, engine.running = 5, 2
+    with TestClient(app) as client:
+        client.post("/v1/completions", json={"model": "sft", "prompt": "two words"})
+        client.post("/v1/completions", json={"model": "sft", "prompt": "x", "stream": True})
+        text = client.get("/metrics").text
+    for line in (
+        "sawyer_batch_rows_sum 28.0",
+        'sawyer_batch_rows_bucket{le="4.0"} 2.0',
+        "sawyer_rows_waiting 5.0",
+        "sawyer_rows_running 2.0",
+        'sawyer_prompt_tokens_total{stage="sft"} 3.0',
+        'sawyer_generated_tokens_total{stage="sft"} 6.0',
+        'sawyer_first_text_seconds_count{stage="sft"} 2.0',
+        'sawyer_reply_seconds_count{stage="sft"} 2.0',
+        'sawyer_http_requests_total{method="POST",route="/v1/completions",status="200"} 2.0',
+        "sawyer_requests_open 1.0",
+        "sawyer_draining 0.0",
+    ):
+        assert line in text, line

@@ -33,7 +33,7 @@ class RateLimit(Protocol):
 class Unlimited:
     """No limits, for benchmarks (``SAWYER_RATE_LIMIT=off``)."""
 
-    streams = None
+    streams: int | None = None
 
     def wait(self, client: str, method: str, path: str) -> float:
         return 0.0

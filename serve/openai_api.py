@@ -45,7 +45,7 @@ async def _open(service: Service, body: ChatRequest) -> Session:
     stage, version = resolve(service, body.model)
     messages = [message.model_dump() for message in body.messages]
     tops = (body.top_logprobs or 0) if body.logprobs else None
-    samplings = seeded(service.sampling(body), body.n or 1)
+    samplings = seeded(service.sampling(body.with_limit()), body.n or 1)
     jobs = [Job(stage, messages, sampling, tops, version) for sampling in samplings]
     turn_id = body.metadata.turn_id if body.metadata else None
 

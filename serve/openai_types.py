@@ -5,7 +5,7 @@ allowed; what changes nothing here (``user``, ``store``, ``service_tier``, …) 
 Source: https://platform.openai.com/docs/api-reference/chat
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationInfo,
     model_serializer,
+    model_validator,
 )
 
 from sawyer.types import FinishReason, Identifier, Messages, Request, Text
@@ -93,6 +94,18 @@ class ChatRequest(Request):
     logprobs: bool | None = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
     metadata: Metadata | None = None
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens are two names of one limit; give one of them")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs is of use with logprobs true only; set it, or leave both out")
+        return self
+
+    def with_limit(self) -> "ChatRequest":
+        """The same request with its limit in ``max_tokens``, whichever of OpenAI's two names it came under."""
+        return self.model_copy(update={"max_tokens": self.max_tokens or self.max_completion_tokens})
 
     tools: Unsupported = None
     functions: Unsupported = None

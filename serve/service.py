@@ -22,11 +22,16 @@ MAX_TOKENS = 32_768  # sawyer.types.Sampling's bound; the context is the one tha
 class SamplingFields(Protocol):
     """The sampling part of a request; None stands for the recipe's default."""
 
-    max_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    seed: int | None
-    stop: list[str]
+    @property
+    def max_tokens(self) -> int | None: ...
+    @property
+    def temperature(self) -> float | None: ...
+    @property
+    def top_p(self) -> float | None: ...
+    @property
+    def seed(self) -> int | None: ...
+    @property
+    def stop(self) -> list[str]: ...
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ def test_a_server_with_nothing_to_do_ends_at_once(tmp_path):
         assert process.wait(5) == 0
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_cut_and_what_was_said_is_kept(tmp_path):
     with running(tmp_path, "--drain-seconds", "0.5", "--delay", "1") as (address, process):
         stream = Stream(address)
@@ -91,7 +92,7 @@ def test_what_takes_too_long_is_cut_and_what_was_said_is_kept(tmp_path):
     assert "unfinished" in (tmp_path / "log.jsonl").read_text()
 
 
-@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("second", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_second_signal_ends_at_once(tmp_path, second):
     with running(tmp_path, "--delay", "1") as (address, process):
         stream = Stream(address)

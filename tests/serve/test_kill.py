@@ -29,7 +29,7 @@ def vote_on(address: str, turns: list[str], answered: list[str], seed: int) -> N
             answered.append(answer.json()["vote_id"])
 
 
-@pytest.mark.parametrize("seconds", [0.7, 1.9])
+@pytest.mark.parametrize("seconds", [0.7, pytest.param(5.3, marks=pytest.mark.slow)])
 def test_no_vote_that_was_answered_is_lost(tmp_path, monkeypatch, seconds):
     monkeypatch.setenv("SAWYER_RATE_LIMIT", "off")
     with running(tmp_path, "--delay", "0") as (address, process):

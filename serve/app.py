@@ -22,11 +22,12 @@ from sawyer.store import FeedbackStore
 from sawyer.types import ErrorBody, Stage
 from serve import compare, completions_api, errors, feedback_api, models_api, openai_api
 from serve.access import Access, AccessMiddleware
+from serve.body import MAX_BODY
 from serve.cors import CorsMiddleware, origins_from_environment
 from serve.drain import Drain, DrainMiddleware
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
-from serve.limits import MAX_BODY, LimitMiddleware, RateLimit, rate_limit_from_environment
+from serve.limits import LimitMiddleware, RateLimit, rate_limit_from_environment
 from serve.local_engine import Loaded, LocalEngine
 from serve.logs import bodies_from_environment
 from serve.metrics import Metrics

@@ -9,14 +9,14 @@ from typing import Protocol
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sawyer.errors import UsageError
 from serve.access import API_PREFIX, FEEDBACK_PREFIX, caller_of
+from serve.body import MAX_BODY, read_body, replayed
 from serve.errors import ApiError
 
 MAX_STREAMS = 8  # an audience behind one address needs more: SAWYER_MAX_STREAMS
-MAX_BODY = 1024 * 1024  # bytes; a context of 4,096 tokens is about 20 kB of text
 
 GENERATE = ("/v1/chat/completions", "/v1/completions", "/v1/compare")
 
@@ -107,14 +107,14 @@ class LimitMiddleware:
             return
         try:
             self._check_rate(scope)
-            body = await self._read_body(scope, receive)
+            body = await read_body(scope, receive, self.max_body)
         except ApiError as error:
             await error.response()(scope, receive, send)
             return
         if body is None:  # the client left before it had sent everything
             return
         if not _generates(scope["method"], scope["path"]):
-            await self.app(scope, _replayed(body, receive), send)
+            await self.app(scope, replayed(body, receive), send)
             return
         client = caller_of(scope).client
         if self.rate_limit.streams is not None and self._open[client] >= self.rate_limit.streams:
@@ -122,7 +122,7 @@ class LimitMiddleware:
             return
         self._open[client] += 1
         try:
-            await self.app(scope, _replayed(body, receive), send)
+            await self.app(scope, replayed(body, receive), send)
         finally:
             self._open[client] -= 1
             if not self._open[client]:
@@ -139,21 +139,6 @@ class LimitMiddleware:
                 retry_after=seconds,
             )
 
-    async def _read_body(self, scope: Scope, receive: Receive) -> bytes | None:
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_body:
-            raise self._too_large()
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            if len(body) > self.max_body:
-                raise self._too_large()
-            if not message.get("more_body", False):
-                return bytes(body)
-
     @staticmethod
     def _too_many(streams: int) -> ApiError:
         text = (
@@ -161,17 +146,3 @@ class LimitMiddleware:
             "to end. (Whoever runs this server can allow more with SAWYER_MAX_STREAMS.)"
         )
         return ApiError(429, text, code="too_many_streams", retry_after=1.0)
-
-    def _too_large(self) -> ApiError:
-        text = f"The request is larger than the {self.max_body:,} bytes allowed. Send fewer or shorter messages."
-        return ApiError(413, text, code="request_too_large")
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that hands out the body once more and then what the server says (the disconnect)."""
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return replay

@@ -1,6 +1,8 @@
 """The application as a whole: errors in one shape, limits, headers, health, and the parts for a recipe."""
 
 import json
+import socket
+import time
 
 import httpx
 import pytest
@@ -95,6 +97,23 @@ def test_too_large_a_body_is_413_declared_or_not(address):
     for content in (b"x" * 30_000, iter([b"x" * 10_000] * 3)):
         answer = httpx.post(f"{address}/v1/compare", content=content)
         assert (answer.status_code, error_of(answer)["code"]) == (413, "request_too_large")
+
+
+def test_a_client_still_sending_too_much_hears_why(address):
+    """Megabytes beyond the limit: the answer arrives, the connection does not break under the client's hands."""
+    for content in (b"x" * 4_000_000, iter([b"x" * 500_000] * 8)):
+        answer = httpx.post(f"{address}/v1/compare", content=content, timeout=20)
+        assert (answer.status_code, error_of(answer)["code"]) == (413, "request_too_large")
+
+
+def test_a_client_that_promises_too_much_is_not_waited_for(address):
+    host, port = address.removeprefix("http://").split(":")
+    for length in (10**12, 100_000):
+        began = time.monotonic()
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(f"POST /v1/compare HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 413")
+        assert time.monotonic() - began < 5
 
 
 def test_what_nobody_foresaw_is_a_500_without_details(client, engine):

@@ -12,7 +12,5 @@ def test_nothing_that_is_sent_breaks_the_server(address, engine, count):
     assert result["requests"] == count and len(result["by_kind"]) == len(KINDS) >= 12
     assert result["wrong"] == 0 and result["well_afterwards"]
     assert result["statuses"]["400"] > count / 2
-    for kind in ("truncated JSON", "invalid UTF-8", "noise"):
-        assert set(result["by_kind"][kind]) == {"400"}, kind
-    # Of a body that is too large the rest is not read: a client still sending may see the connection close first.
-    assert set(result["by_kind"]["deep nesting"]) <= {"400", "413", "closed"}
+    for kind in ("truncated JSON", "invalid UTF-8", "noise", "deep nesting"):
+        assert set(result["by_kind"][kind]) <= {"400", "413"}, kind

@@ -3,6 +3,7 @@
 One line a request, without what was said in it: texts are logged only where ``SAWYER_LOG_BODIES=on``.
 """
 
+import asyncio
 import json
 import logging
 import os
@@ -53,6 +54,14 @@ def configure(style: Style, stream: TextIO | None = None) -> None:
     root.setLevel(logging.WARNING)
     for name in OURS:
         logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # When the server ends, uvicorn cancels what still listens (a page in a browser does so for ever) and tells each as
+    # an error with its traceback. serve.server has said already what was cut.
+    cancelled = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cancelled and "timeout graceful shutdown exceeded" not in str(record.msg)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

@@ -59,11 +59,12 @@ class DrainingServer(uvicorn.Server):
     def _watch_drain(self) -> None:
         if not self._told:
             self._told = True
-            logger.info(
-                "Ending: %d requests are being finished, for at most %g seconds. A second signal ends at once.",
-                self.drain.active,
-                self.seconds,
+            what = (
+                f"{self.drain.active} running requests may take {self.seconds:g} seconds more; "
+                if self.drain.active
+                else ""
             )
+            logger.info("Ending: %snothing new is taken. A second signal ends at once.", what)
         if self.drain.active == 0:
             self.should_exit = True
         elif time.monotonic() > self._deadline:

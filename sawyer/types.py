@@ -264,7 +264,7 @@ class ServerInfo(Answer):
 class Health(Answer):
     """``GET /healthz`` and ``GET /readyz``."""
 
-    status: Literal["ok", "loading", "failed"]
+    status: Literal["ok", "loading", "failed", "draining"]
     detail: str | None = None
 
 

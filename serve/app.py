@@ -20,16 +20,22 @@ from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from sawyer.store import FeedbackStore
 from sawyer.types import ErrorBody
-from serve import compare, errors, feedback_api, models_api, openai_api
+from serve import compare, completions_api, errors, feedback_api, models_api, openai_api
+from serve.access import Access, AccessMiddleware
+from serve.body import MAX_BODY
 from serve.catalog import Catalog
+from serve.cors import CorsMiddleware, origins_from_environment
+from serve.drain import Drain, DrainMiddleware
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
-from serve.limits import MAX_BODY, LimitMiddleware, RateLimit, rate_limit_from_environment
+from serve.limits import LimitMiddleware, RateLimit, rate_limit_from_environment
 from serve.local_engine import Loaded, LocalEngine
+from serve.logs import bodies_from_environment
 from serve.metrics import Metrics
 from serve.recorder import Recorder
 from serve.scorer import BackgroundScorer, NoScorer, Scorer
 from serve.service import Service
+from serve.telemetry import telemetry_from_environment
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from sawyer.scoring import TextScorer
@@ -43,6 +49,8 @@ def create_app(
     scorer: Scorer | None = None,
     rate_limit: RateLimit | None = None,
     max_body: int = MAX_BODY,
+    access: Access | None = None,
+    metrics: Metrics | None = None,
     on_close: Callable[[], None] | None = None,
 ) -> FastAPI:
     """The API over these parts. It starts and closes the engine and the scorer; the store stays the caller's.
@@ -51,12 +59,15 @@ def create_app(
         scorer: scores replies; default: none are scored.
         rate_limit: default: as ``SAWYER_RATE_LIMIT`` says.
         max_body: largest request, in bytes.
+        access: who may ask; default: everybody.
+        metrics: those that the engine reports to; default: new ones.
         on_close: called last when the application ends.
 
     Raises:
-        UsageError: SAWYER_RATE_LIMIT is neither on nor off.
+        UsageError: an environment variable of the server has a value that is not allowed.
     """
-    scorer, metrics = scorer or NoScorer(), Metrics(engine)
+    scorer, metrics, drain = scorer or NoScorer(), metrics or Metrics(), Drain()
+    metrics.watch(engine, lambda: drain.draining)
     recorder = Recorder(store, scorer, metrics, recipe.name)
     service = Service(engine, recorder, scorer, metrics, recipe, started=int(time.time()))
 
@@ -67,6 +78,8 @@ def create_app(
         try:
             yield
         finally:
+            await drain.settled()
+            await recorder.drain()  # the engine must still tell what cut replies had said
             engine.close()
             await recorder.drain()
             scorer.close()
@@ -80,29 +93,37 @@ def create_app(
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
         docs_url=None,  # FastAPI's pages fetch their scripts from the network
         redoc_url=None,
+        telemetry=telemetry_from_environment(),
     )
     routers = (
         openai_api.make_router(service),
+        completions_api.make_router(service),
         compare.make_router(service),
         feedback_api.make_router(service),
         models_api.make_router(service),
-        models_api.make_health_router(service),
+        models_api.make_health_router(service, drain),
     )
     for router in routers:
         app.include_router(router)
     errors.install(app, [route for router in routers for route in router.routes])
     # The last added is the outermost.
     app.add_middleware(LimitMiddleware, rate_limit=rate_limit or rate_limit_from_environment(), max_body=max_body)
-    app.add_middleware(EnvelopeMiddleware, metrics=metrics)
+    app.add_middleware(AccessMiddleware, access=access or Access())
+    app.add_middleware(DrainMiddleware, drain=drain)
+    if origins := origins_from_environment():
+        app.add_middleware(CorsMiddleware, origins=origins)
+    app.add_middleware(EnvelopeMiddleware, metrics=metrics, log_bodies=bodies_from_environment())
+    app.state.drain = drain  # for whoever runs the server
     return app
 
 
-def build_app(recipe: Recipe, home: Home, engine: Engine | None = None) -> FastAPI:
+def build_app(recipe: Recipe, home: Home, *, access: Access | None = None, engine: Engine | None = None) -> FastAPI:
     """The API over a recipe's current versions (or the weights shipped with the package) and the home's store.
 
     Returns before anything heavy is loaded. The store is closed when the application ends.
 
     Args:
+        access: who may ask; default: everybody.
         engine: makes the replies; default: this process does.
 
     Raises:
@@ -126,12 +147,20 @@ def build_app(recipe: Recipe, home: Home, engine: Engine | None = None) -> FastA
         with loading:
             return current_scorer(recipe, registry)
 
-    engine = engine or LocalEngine(policy, context=recipe.model.context, catalog=catalog_of(recipe, registry))
+    metrics = Metrics()
+    engine = engine or LocalEngine(
+        policy,
+        context=recipe.model.context,
+        catalog=catalog_of(recipe, registry),
+        on_step=lambda rows, _: metrics.step(rows),
+    )
     has_reward = registry.versions("reward") or (recipe.ppo and not any(part.trained for part in recipe.ppo.parts))
     scorer = BackgroundScorer(reward) if has_reward else NoScorer()
     store = FeedbackStore.open(home.db_url)
     try:
-        return create_app(engine, store, recipe=recipe, scorer=scorer, on_close=store.close)
+        return create_app(
+            engine, store, recipe=recipe, scorer=scorer, access=access, metrics=metrics, on_close=store.close
+        )
     except BaseException:
         store.close()
         raise

@@ -75,7 +75,7 @@ class Comparison:
 
     async def stream(self, emit: Emit) -> None:
         """Emit the turn, then deltas and results of all panes as they come, then the end."""
-        turn = self.session.turn
+        turn = self.session.kept_turn
         emit(event(TurnEvent(turn_id=turn.turn_id, conversation_id=turn.conversation_id, stages=list(self.panes))))
 
         def on_event(happened: Delta | Kept | Failed) -> None:
@@ -91,11 +91,12 @@ class Comparison:
         emit(event(EndEvent()))
 
     def _done(self, pane: str, kept: Kept) -> DoneEvent:
-        finished = kept.finished
+        finished, recorded = kept.finished, kept.recorded
+        assert recorded is not None
         return DoneEvent(
             stage=pane,
-            completion_id=kept.recorded.completion_id,
-            reward=kept.recorded.reward,
+            completion_id=recorded.completion_id,
+            reward=recorded.reward,
             tokens=finished.tokens,
             seconds=round(finished.seconds, 3),
             finish_reason=finished.finish_reason,  # type: ignore[arg-type]  # cancelled ones have no reader

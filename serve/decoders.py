@@ -98,8 +98,9 @@ class _Rows:
         from sawyer.generation import Row
 
         prepared, sampling = row.prepared, row.prepared.sampling
-        own = [] if prepared.job.prompt is not None else self.policy.chat.stop_strings(prepared.job.stage)
-        row.text = ReplyText(self._tokenizer, [*sampling.stop, *own])
+        chat = prepared.job.prompt is None  # of a text that is continued, white space and roles are text as well
+        own = self.policy.chat.stop_strings(prepared.job.stage) if chat else []
+        row.text = ReplyText(self._tokenizer, [*sampling.stop, *own], strip=chat)
         key, self._next = self._next, self._next + 1
         self._open[key] = row
         # Stop texts are found here, on the exact text; the decoder is told by letting the row leave.

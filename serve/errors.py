@@ -66,13 +66,14 @@ class ApiError(Exception):
 class ContextExceeded(ApiError):
     """The prompt leaves no room for a reply."""
 
-    def __init__(self, tokens: int, context: int, stage: str) -> None:
+    def __init__(self, tokens: int, context: int, stage: str, *, param: str = "messages") -> None:
         super().__init__(
             400,
             f"The prompt has {tokens} tokens for stage {stage}; this model reads at most {context} tokens, prompt and "
-            "reply together. Shorten the messages, leave out old ones, or begin a new conversation.",
+            f"reply together. Shorten the {param}"
+            + (", leave out old ones, or begin a new conversation." if param == "messages" else "."),
             code="context_length_exceeded",
-            param="messages",
+            param=param,
         )
 
 
@@ -91,8 +92,8 @@ class EngineBusy(ApiError):
 class NotReady(ApiError):
     """The model is still being loaded, could not be loaded, or is being shut down."""
 
-    def __init__(self, message: str, retry_after: float | None = 2.0) -> None:
-        super().__init__(503, message, code="not_ready", retry_after=retry_after)
+    def __init__(self, message: str, retry_after: float | None = 2.0, *, code: str = "not_ready") -> None:
+        super().__init__(503, message, code=code, retry_after=retry_after)
 
 
 def unknown_stage(name: str, allowed: Sequence[str], *, param: str = "model") -> ApiError:
@@ -157,7 +158,8 @@ def _describe(problem: dict[str, Any]) -> str:
         return f"the body is not JSON ({problem.get('ctx', {}).get('error', 'syntax error')})"
     key = _key(problem["loc"]) or "the body"
     text = problem["msg"].removeprefix("Value error, ")
-    text = text[:1].lower() + text[1:]
+    if not text[1:2].isupper():  # a name in capitals stays one
+        text = text[:1].lower() + text[1:]
     given = problem.get("input")
     if problem["type"] == "missing" or isinstance(given, dict | list | bytes):
         return f"{key}: {text}"

@@ -1,28 +1,30 @@
-"""How much one client may ask: requests a minute, and bytes a request."""
+"""How much one client may ask: requests a minute, replies at a time, and bytes a request."""
 
-import ipaddress
 import math
 import os
 import time
+from collections import Counter
 from typing import Protocol
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sawyer.errors import UsageError
+from serve.access import API_PREFIX, FEEDBACK_PREFIX, caller_of
+from serve.body import MAX_BODY, read_body, replayed
 from serve.errors import ApiError
 
-MAX_BODY = 1024 * 1024  # bytes; a context of 4,096 tokens is about 20 kB of text
-API_PREFIX = "/v1/"
+MAX_STREAMS = 8  # an audience behind one address needs more: SAWYER_MAX_STREAMS
 
-GENERATE = ("/v1/chat/completions", "/v1/compare")
-FEEDBACK = "/v1/feedback/"
+GENERATE = ("/v1/chat/completions", "/v1/completions", "/v1/compare")
 
 
 class RateLimit(Protocol):
-    """Counts the requests of each client."""
+    """Counts the requests of each client. ``streams``: requests for replies it may have open at a time, None: any."""
+
+    streams: int | None
 
     def wait(self, client: str, method: str, path: str) -> float:
         """Count a request; return 0 when it may pass, else the seconds until it would."""
@@ -30,6 +32,8 @@ class RateLimit(Protocol):
 
 class Unlimited:
     """No limits, for benchmarks (``SAWYER_RATE_LIMIT=off``)."""
+
+    streams: int | None = None
 
     def wait(self, client: str, method: str, path: str) -> float:
         return 0.0
@@ -40,9 +44,13 @@ class ClientLimits:
 
     Args:
         generate, feedback, read: requests a minute that make replies, that store feedback, and all others.
+        streams: requests for replies that may be open at a time.
     """
 
-    def __init__(self, generate: int = 60, feedback: int = 120, read: int = 600) -> None:
+    def __init__(
+        self, generate: int = 60, feedback: int = 120, read: int = 600, streams: int | None = MAX_STREAMS
+    ) -> None:
+        self.streams = streams
         self._items = {
             "generate": RateLimitItemPerMinute(generate),
             "feedback": RateLimitItemPerMinute(feedback),
@@ -53,47 +61,45 @@ class ClientLimits:
     def wait(self, client: str, method: str, path: str) -> float:
         kind = "read"
         if method == "POST":
-            kind = "generate" if path in GENERATE else "feedback" if path.startswith(FEEDBACK) else "read"
+            kind = (
+                "generate" if _generates(method, path) else "feedback" if path.startswith(FEEDBACK_PREFIX) else "read"
+            )
         item, key = self._items[kind], f"{kind}:{client}"
         if self._limiter.hit(item, key):
             return 0.0
         return max(0.1, self._limiter.get_window_stats(item, key).reset_time - time.time())
 
 
+def _generates(method: str, path: str) -> bool:
+    return method == "POST" and path in GENERATE
+
+
 def rate_limit_from_environment() -> RateLimit:
-    """``SAWYER_RATE_LIMIT``: ``on`` (default) or ``off``.
+    """``SAWYER_RATE_LIMIT``: ``on`` (default) or ``off``; ``SAWYER_MAX_STREAMS``: replies at a time, from 1.
 
     Raises:
-        UsageError: it says something else.
+        UsageError: one of them says something else.
     """
+    streams = os.environ.get("SAWYER_MAX_STREAMS", "").strip() or str(MAX_STREAMS)
+    if not (streams.isascii() and streams.isdigit() and 0 < int(streams) < 10**6):
+        raise UsageError(f"SAWYER_MAX_STREAMS is {streams!r}. Allowed: a whole number from 1; default: {MAX_STREAMS}.")
     given = os.environ.get("SAWYER_RATE_LIMIT", "on").strip().lower()
     if given in ("", "on"):
-        return ClientLimits()
+        return ClientLimits(streams=int(streams))
     if given == "off":
         return Unlimited()
     raise UsageError(f"SAWYER_RATE_LIMIT is {given!r}. Allowed: on (the default) and off.")
 
 
-def client_of(scope: Scope) -> str:
-    """Who asks: the peer's address as the server sees it; an IPv6 home network (/64) is one client.
-
-    Behind a proxy on the same machine, uvicorn has already put the address of ``X-Forwarded-For`` in its place.
-    """
-    host = str((scope.get("client") or ("unknown", 0))[0])
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
-    return host
-
-
 class LimitMiddleware:
-    """Refuses requests to the API that come too often (429) or are too large (413). Other paths pass untouched."""
+    """Refuses requests to the API that come too often, too many at a time (429) or are too large (413).
+
+    Other paths pass untouched.
+    """
 
     def __init__(self, app: ASGIApp, *, rate_limit: RateLimit, max_body: int = MAX_BODY) -> None:
         self.app, self.rate_limit, self.max_body = app, rate_limit, max_body
+        self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(API_PREFIX):
@@ -101,50 +107,42 @@ class LimitMiddleware:
             return
         try:
             self._check_rate(scope)
-            body = await self._read_body(scope, receive)
+            body = await read_body(scope, receive, self.max_body)
         except ApiError as error:
             await error.response()(scope, receive, send)
             return
         if body is None:  # the client left before it had sent everything
             return
-        await self.app(scope, _replayed(body, receive), send)
+        if not _generates(scope["method"], scope["path"]):
+            await self.app(scope, replayed(body, receive), send)
+            return
+        client = caller_of(scope).client
+        if self.rate_limit.streams is not None and self._open[client] >= self.rate_limit.streams:
+            await self._too_many(self.rate_limit.streams).response()(scope, receive, send)
+            return
+        self._open[client] += 1
+        try:
+            await self.app(scope, replayed(body, receive), send)
+        finally:
+            self._open[client] -= 1
+            if not self._open[client]:
+                del self._open[client]
 
     def _check_rate(self, scope: Scope) -> None:
-        seconds = self.rate_limit.wait(client_of(scope), scope["method"], scope["path"])
+        seconds = self.rate_limit.wait(caller_of(scope).client, scope["method"], scope["path"])
         if seconds > 0:
             raise ApiError(
                 429,
-                f"Too many requests from your address. Try again in {math.ceil(seconds)} seconds. (Whoever runs this "
+                f"Too many requests. Try again in {math.ceil(seconds)} seconds. (Whoever runs this "
                 "server can lift the limits with SAWYER_RATE_LIMIT=off.)",
                 code="rate_limit_exceeded",
                 retry_after=seconds,
             )
 
-    async def _read_body(self, scope: Scope, receive: Receive) -> bytes | None:
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_body:
-            raise self._too_large()
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            if len(body) > self.max_body:
-                raise self._too_large()
-            if not message.get("more_body", False):
-                return bytes(body)
-
-    def _too_large(self) -> ApiError:
-        text = f"The request is larger than the {self.max_body:,} bytes allowed. Send fewer or shorter messages."
-        return ApiError(413, text, code="request_too_large")
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that hands out the body once more and then what the server says (the disconnect)."""
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return replay
+    @staticmethod
+    def _too_many(streams: int) -> ApiError:
+        text = (
+            f"{streams} of your requests are being answered already, and no more are allowed at a time. Wait for one "
+            "to end. (Whoever runs this server can allow more with SAWYER_MAX_STREAMS.)"
+        )
+        return ApiError(429, text, code="too_many_streams", retry_after=1.0)

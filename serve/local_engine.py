@@ -165,7 +165,7 @@ class LocalEngine:
     def _prepare(self, loaded: Loaded, job: Job) -> Prepared:
         if job.stage not in loaded.versions or (job.version and job.version not in self.refs):
             raise unknown_stage(job.version or job.stage, [*loaded.versions, *self.refs])
-        policy = loaded.policy
+        policy, param = loaded.policy, "messages" if job.prompt is None else "prompt"
         with self._preparing:
             if job.prompt is None:
                 ids = policy.chat.encode_prompt(list(job.messages), job.stage)
@@ -174,10 +174,10 @@ class LocalEngine:
             prompt = policy.tokenizer.decode(ids, skip_special_tokens=False)
         room = policy.context - len(ids)
         if room < 1:
-            raise ContextExceeded(len(ids), policy.context, job.stage)
+            raise ContextExceeded(len(ids), policy.context, job.stage, param=param)
         if not ids:
-            text = "The prompt has no tokens. Give at least one message with text."
-            raise ApiError(400, text, code="empty_prompt", param="messages" if job.prompt is None else "prompt")
+            text = f"The prompt has no tokens. Give {param} with at least one word."
+            raise ApiError(400, text, code="empty_prompt", param=param)
         fitting = job.sampling.model_copy(update={"max_tokens": min(job.sampling.max_tokens, room)})
         version = job.version or loaded.versions[job.stage]
         folder = None

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from sawyer.types import Health, ModelCard, ModelList, Sampling, ServerInfo, Stage
+from serve.drain import TEXT, Drain
 from serve.errors import unknown_stage
 from serve.service import Service
 
@@ -73,7 +74,7 @@ def make_router(service: Service) -> APIRouter:
     return router
 
 
-def make_health_router(service: Service) -> APIRouter:
+def make_health_router(service: Service, drain: Drain) -> APIRouter:
     """Routes ``/healthz``, ``/readyz`` and ``/metrics``."""
     router = APIRouter()
 
@@ -84,8 +85,9 @@ def make_health_router(service: Service) -> APIRouter:
     @router.get("/readyz", summary="Replies can be made", response_model=Health)
     async def readyz() -> Response:
         state, detail = service.engine.status()
-        body = Health(status=state, detail=detail).model_dump()
-        return JSONResponse(body, 200 if state == "ok" else 503, {} if state != "loading" else {"Retry-After": "1"})
+        health = Health(status="draining", detail=TEXT) if drain.draining else Health(status=state, detail=detail)
+        headers = {"Retry-After": "1"} if health.status == "loading" else {}
+        return JSONResponse(health.model_dump(), 200 if health.status == "ok" else 503, headers)
 
     @router.get("/metrics", summary="Prometheus metrics", include_in_schema=False)
     async def metrics(_: Request) -> Response:

@@ -5,7 +5,7 @@ allowed; what changes nothing here (``user``, ``store``, ``service_tier``, …) 
 Source: https://platform.openai.com/docs/api-reference/chat
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationInfo,
     model_serializer,
+    model_validator,
 )
 
 from sawyer.types import FinishReason, Identifier, Messages, Request, Text
@@ -34,6 +35,9 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "prediction": (),
     "web_search_options": (),
     "moderation": (),
+    "echo": (False,),
+    "suffix": (),
+    "best_of": (1,),
 }
 """Parameters that would change the reply -> the values, beside null, with which they do not."""
 
@@ -50,6 +54,12 @@ Unsupported = Annotated[Any, AfterValidator(_check_neutral)]
 
 def _as_list(stop: Any) -> Any:
     return [] if stop is None else [stop] if isinstance(stop, str) else stop
+
+
+Stop = Annotated[
+    list[Annotated[Text, Field(min_length=1, max_length=64)]], Field(max_length=8), BeforeValidator(_as_list)
+]
+ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class StreamOptions(Request):
@@ -70,7 +80,7 @@ class Metadata(BaseModel):
 class ChatRequest(Request):
     """``POST /v1/chat/completions``."""
 
-    model: Annotated[str, Field(min_length=1, max_length=256)]
+    model: ModelName
     messages: Messages
     stream: bool | None = False
     stream_options: StreamOptions | None = None
@@ -80,12 +90,22 @@ class ChatRequest(Request):
     top_p: float | None = Field(None, gt=0, le=1)
     n: int | None = Field(1, ge=1, le=8)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: Annotated[
-        list[Annotated[Text, Field(min_length=1, max_length=64)]], Field(max_length=8), BeforeValidator(_as_list)
-    ] = Field(default_factory=list)
+    stop: Stop = Field(default_factory=list)
     logprobs: bool | None = False
     top_logprobs: int | None = Field(None, ge=0, le=20)
     metadata: Metadata | None = None
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens are two names of one limit; give one of them")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs is of use with logprobs true only; set it, or leave both out")
+        return self
+
+    def with_limit(self) -> "ChatRequest":
+        """The same request with its limit in ``max_tokens``, whichever of OpenAI's two names it came under."""
+        return self.model_copy(update={"max_tokens": self.max_tokens or self.max_completion_tokens})
 
     tools: Unsupported = None
     functions: Unsupported = None

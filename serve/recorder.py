@@ -12,6 +12,7 @@ from sawyer.store import FeedbackStore
 from serve.engine import Finished, Prepared
 from serve.errors import ApiError
 from serve.metrics import Metrics
+from serve.request_record import current
 from serve.scorer import Scorer
 
 logger = logging.getLogger(__name__)
@@ -103,11 +104,16 @@ class Recorder:
                 reward=reward,
             )
 
-        completion_id = await run_in_threadpool(write)
+        return Recorded(await run_in_threadpool(write), reward)
+
+    def count(self, prepared: Prepared, finished: Finished) -> None:
+        """Add a reply to the metrics and to its request's line in the log."""
+        job = prepared.job
+        current().note_reply(job.stage, finished.tokens, finished.text)
+        self.metrics.prompt_tokens.labels(job.stage).inc(len(prepared.ids))
         self.metrics.replies.labels(job.stage, finished.finish_reason).inc()
         self.metrics.tokens.labels(job.stage).inc(finished.tokens)
         self.metrics.reply_seconds.labels(job.stage).observe(finished.seconds)
-        return Recorded(completion_id, reward)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run ``work`` to its end even when the request that began it is gone. Its error is logged once."""

@@ -13,6 +13,7 @@ from serve.engine import Delta, Engine, Failed, Finished, Job, Prepared, Reply
 from serve.errors import from_exception
 from serve.metrics import Metrics
 from serve.recorder import Recorded, Recorder, TurnRef
+from serve.request_record import current
 from serve.scorer import Scorer
 
 MAX_TOKENS = 32_768  # sawyer.types.Sampling's bound; the context is the one that matters
@@ -21,20 +22,25 @@ MAX_TOKENS = 32_768  # sawyer.types.Sampling's bound; the context is the one tha
 class SamplingFields(Protocol):
     """The sampling part of a request; None stands for the recipe's default."""
 
-    max_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    seed: int | None
-    stop: list[str]
+    @property
+    def max_tokens(self) -> int | None: ...
+    @property
+    def temperature(self) -> float | None: ...
+    @property
+    def top_p(self) -> float | None: ...
+    @property
+    def seed(self) -> int | None: ...
+    @property
+    def stop(self) -> list[str]: ...
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A row has ended and is in the store."""
+    """A row has ended and is in the store; ``recorded`` is None for a reply that is not kept."""
 
     row: int
     finished: Finished
-    recorded: Recorded
+    recorded: Recorded | None
 
 
 OnEvent = Callable[[Delta | Kept | Failed], None]
@@ -65,15 +71,20 @@ class Service:
     async def open(
         self,
         jobs: Sequence[Job],
-        begin: Callable[[], Awaitable[TurnRef]],
+        begin: Callable[[], Awaitable[TurnRef]] | None,
         panes: Sequence[str] | None = None,
     ) -> "Session":
-        """Check the prompts, queue the rows, store the turn. An error here is an HTTP status, with nothing begun."""
+        """Check the prompts, queue the rows, store the turn. An error here is an HTTP status, with nothing begun.
+
+        ``begin`` stores the turn; None: replies that belong to no conversation, which are counted and not kept.
+        """
         started = time.monotonic()
         prepared = await self.engine.prepare(jobs)
+        for each in prepared:
+            current().note_prompt(each.prompt)
         reply = self.engine.submit(prepared)
         try:
-            turn = await begin()
+            turn = await begin() if begin else None
         except BaseException:
             reply.cancel()
             raise
@@ -85,11 +96,17 @@ class Session:
     """The replies of one request. ``panes`` are the names they are shown under in a blind comparison."""
 
     service: Service
-    turn: TurnRef
+    turn: TurnRef | None
     prepared: Sequence[Prepared]
     reply: Reply
     panes: Sequence[str] | None
     started: float
+
+    @property
+    def kept_turn(self) -> TurnRef:
+        """The turn of a session that is kept."""
+        assert self.turn is not None, "this session has no turn"
+        return self.turn
 
     async def run(self, on_event: OnEvent) -> None:
         """Report what happens to each row, ``Kept`` once it is stored. One row's trouble leaves the others alone.
@@ -126,9 +143,11 @@ class Session:
 
     async def _keep(self, finished: Finished, on_event: OnEvent) -> None:
         pane = self.panes[finished.row] if self.panes else None
+        prepared, recorder = self.prepared[finished.row], self.service.recorder
         try:
-            recorded = await self.service.recorder.record(self.turn, self.prepared[finished.row], finished, pane)
+            recorded = await recorder.record(self.turn, prepared, finished, pane) if self.turn else None
         except Exception as error:
             on_event(Failed(finished.row, from_exception(error)))
         else:
+            recorder.count(prepared, finished)
             on_event(Kept(finished.row, finished, recorded))

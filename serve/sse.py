@@ -13,6 +13,8 @@ from starlette.types import Send
 
 HEARTBEAT_SECONDS = 15.0  # below the idle timeouts of common proxies (60 s) and mobile networks (30 s)
 
+CLIENT_LEFT = 499  # nginx's number for a client that closed the connection before its answer; nobody ever reads it
+
 Emit = Callable[[bytes], None]
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ def sawyer(*arguments: str, cwd: Path | None = None, **environment: str) -> subp
 def test_help_names_every_command_and_loads_nothing_heavy():
     done = sawyer("--help")
     assert done.returncode == 0
-    for name in ("demo", "serve", "ui", "chat", "train", "pipeline", "evaluate", "feedback", "models"):
+    for name in ("demo", "serve", "ui", "chat", "train", "pipeline", "evaluate", "feedback", "models", "keys"):
         assert name in done.stdout
     code = "import sys, sawyer.cli.app; sys.exit(any(m in sys.modules for m in ('torch', 'gradio', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
@@ -42,6 +42,10 @@ def test_help_names_every_command_and_loads_nothing_heavy():
         (["train", "sft", "tiny", "--set", "sft.learning=1"], "sft.learning: there is no such key"),
         (["ui", "--api", "nonsense"], "--api takes an address"),
         (["demo", "--port", "99999"], "65535"),
+        (["demo", "--host", "0.0.0.0"], "pass --open to let in everybody"),
+        (["serve", "nano", "--host", "::"], "sawyer keys add --role voter"),
+        (["keys", "add", "--role", "king"], "Allowed: reader, voter, admin"),
+        (["keys", "revoke", "12345678"], "There is no key '12345678'"),
         (["frobnicate"], "No such command"),
     ],
 )
@@ -81,6 +85,23 @@ def test_a_home_that_cannot_be_written(tmp_path):
     done = sawyer("train", "base", "tiny", "--home", str(tmp_path / "file" / "home"))
     assert done.returncode == 2 and "cannot be written" in done.stderr and "SAWYER_HOME" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_keys_are_made_listed_and_revoked(tmp_path):
+    home = ("--home", str(tmp_path))
+    made = sawyer("keys", "add", "--role", "reader", "--label", "Ada", *home)
+    text = made.stdout.strip()
+    assert made.returncode == 0 and text.startswith("sk-sawyer-") and "cannot be shown again" in made.stderr
+    key_id = text.split("-")[2]
+    listed = sawyer("keys", "list", *home).stdout
+    assert key_id in listed and "Ada" in listed and text not in listed
+    assert "is revoked" in sawyer("keys", "revoke", key_id, *home).stdout
+    assert "There are no keys" in sawyer("keys", "list", *home).stdout
+
+
+def test_a_page_does_not_lend_its_key_to_others_unasked():
+    done = sawyer("ui", "--host", "0.0.0.0", SAWYER_API_KEY="sk-sawyer-x")
+    assert done.returncode == 2 and "--open" in done.stderr
 
 
 def test_a_missing_data_set_is_explained(tmp_path):

@@ -37,14 +37,16 @@ KNOWN_EVENTS = frozenset({"turn", "delta", "done", "error", "end"})
 class ApiClient:
     """Speaks to the API at ``api_url``.
 
-    ``transport`` replaces the network, which tests use. ``visitor`` arguments carry the address of the person in
+    ``transport`` replaces the network, which tests use. ``api_key`` is the page's own, where the API asks for one.
+    ``visitor`` arguments carry the address of the person in
     front of the page as X-Forwarded-For, so that per-client limits count people and not this page.
     """
 
-    def __init__(self, api_url: str, transport: httpx.AsyncBaseTransport | None = None):
+    def __init__(self, api_url: str, transport: httpx.AsyncBaseTransport | None = None, api_key: str | None = None):
         self.api_url = api_url.rstrip("/")
         self._http = httpx.AsyncClient(
             base_url=self.api_url,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=TIMEOUT,
             transport=transport,
             # A proxy from the environment must not stand between two halves of the same process.

@@ -104,6 +104,8 @@ class Handlers:
         health = await self._client.readiness()
         if health.status == "failed":
             return texts.SERVER_FAILED.format(detail=health.detail or "")
+        if health.status == "draining":
+            return health.detail or texts.SERVER_AWAY
         return texts.SERVER_LOADING
 
 

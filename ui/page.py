@@ -17,13 +17,13 @@ from ui.theme import javascript
 from ui.wiring import Widgets, Wiring
 
 
-def build_ui(api_url: str, transport: httpx.AsyncBaseTransport | None = None) -> gr.Blocks:
+def build_ui(api_url: str, transport: httpx.AsyncBaseTransport | None = None, api_key: str | None = None) -> gr.Blocks:
     """The compare page on the API at ``api_url``; nothing is asked of the API before a browser opens the page.
 
-    ``transport`` replaces the network between page and API. Theme and style sheet belong to Gradio's mount, see
-    ``ui.app``.
+    ``transport`` replaces the network between page and API, ``api_key`` is the page's own. Theme and style sheet belong
+    to Gradio's mount, see ``ui.app``.
     """
-    handlers = Handlers(ApiClient(api_url, transport))
+    handlers = Handlers(ApiClient(api_url, transport, api_key))
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False) as page:
         widgets = _layout(screen(Chat(), Connection()))
         Wiring(widgets, handlers).attach(page)

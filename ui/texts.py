@@ -18,6 +18,8 @@ EXAMPLES = (
     "Why is the sky blue?",
 )
 
+LOGIN = "This SAWYER asks for an API key: give it as the password. Any name will do."
+
 PICK = "This one is best"
 PICKED = "✓ Your choice"
 TIE = "Tie"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sawyer import __version__
-from sawyer.cli import feedback, models
+from sawyer.cli import feedback, keys, models
 from sawyer.cli.evaluate import evaluate
 from sawyer.errors import SawyerError
 
@@ -20,13 +20,20 @@ app = typer.Typer(
 )
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 app.command()(evaluate)
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or name, such as nano.")]
 HomeOption = Annotated[Path | None, typer.Option("--home", help="State folder (default: $SAWYER_HOME or ./.sawyer).")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+DrainOption = Annotated[
+    float, typer.Option("--drain-seconds", min=0, help="Longest wait for running replies when told to end.")
+]
 HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
+OpenOption = Annotated[
+    bool, typer.Option("--open", help="Let in everybody who reaches the address, with or without an API key.")
+]
 PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 
 
@@ -46,11 +53,17 @@ def _options(
 
 
 @app.command()
-def demo(port: PortOption = 7860, host: HostOption = "127.0.0.1", home: HomeOption = None) -> None:
+def demo(
+    port: PortOption = 7860,
+    host: HostOption = "127.0.0.1",
+    home: HomeOption = None,
+    open_to_all: OpenOption = False,
+    drain_seconds: DrainOption = 30,
+) -> None:
     """Talk to the shipped nano model: the API and the page in one process."""
     from sawyer.cli.serving import run_server
 
-    run_server("nano", home, host=host, port=port, with_page=True)
+    run_server("nano", home, host=host, port=port, with_page=True, open_to_all=open_to_all, drain_seconds=drain_seconds)
 
 
 @app.command()
@@ -72,6 +85,8 @@ def serve(
             "--print-launch", metavar="vllm|tgi", help="Print a script that starts such a server and SAWYER, and end."
         ),
     ] = None,
+    open_to_all: OpenOption = False,
+    drain_seconds: DrainOption = 30,
 ) -> None:
     """Serve a recipe's stages: OpenAI-compatible chat, comparison and votes."""
     from sawyer.cli.remote import choose_engine, print_launch
@@ -80,8 +95,16 @@ def serve(
     if launch is not None:
         print_launch(launch, recipe, home)
         return
-    remote = choose_engine(engine, url, remote_model)
-    run_server(recipe, home, host=host, port=port, with_page=False, remote=remote)
+    run_server(
+        recipe,
+        home,
+        host=host,
+        port=port,
+        with_page=False,
+        open_to_all=open_to_all,
+        drain_seconds=drain_seconds,
+        remote=choose_engine(engine, url, remote_model),
+    )
 
 
 @app.command()
@@ -89,11 +112,12 @@ def ui(
     api: Annotated[str, typer.Option("--api", help="Address of a running `sawyer serve`.")] = "http://127.0.0.1:8000",
     port: PortOption = 7860,
     host: HostOption = "127.0.0.1",
+    open_to_all: OpenOption = False,
 ) -> None:
-    """Serve the page alone, on an API that runs elsewhere."""
+    """Serve the page alone, on an API that runs elsewhere; SAWYER_API_KEY is the page's key there."""
     from sawyer.cli.serving import run_page
 
-    run_page(api, host=host, port=port)
+    run_page(api, host=host, port=port, open_to_all=open_to_all)
 
 
 @app.command()

@@ -2,11 +2,14 @@
 
 import errno
 import json
+import logging
+import os
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +28,47 @@ def run_server(
     host: str,
     port: int,
     with_page: bool,
+    open_to_all: bool,
+    drain_seconds: float,
     remote: RemoteChoice | None = None,
 ) -> None:
     """Serve a recipe until interrupted; with ``with_page`` the Gradio page at ``/`` beside the API.
 
     ``remote`` is the server that makes the replies; None: this process does.
     """
+    from serve import logs
+    from serve.access import access_for
+
+    style = logs.style_from_environment()
+    logs.configure(style)
+    say = _say if style == "text" else logging.getLogger("sawyer.server").info
     recipe, home = load_recipe(recipe_name), Home.find(home_path).ensure()
+    access = access_for(home.root, host, open_to_all=open_to_all)
     check_port(host, port)
 
-    import uvicorn
-
     from serve.app import build_app
+    from serve.server import DrainingServer
 
-    app = build_app(recipe, home, make_engine(remote, recipe, home) if remote else None)
+    app = build_app(recipe, home, access=access, engine=make_engine(remote, recipe, home) if remote else None)
     local = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
     if with_page:
         from ui.app import mount_ui
 
-        app = mount_ui(app, f"http://{local}:{port}")
-    _announce(f"http://{local}:{port}", recipe.name, home, with_page)
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=10)
-    server = uvicorn.Server(config)
-    watch = ReadyWatch(f"http://{local}:{port}", server)
+        key = access.keyring.issue("voter", "the page of this process", page=True)
+        app = mount_ui(app, f"http://{local}:{port}", api_key=key, login=access.may_enter if access.guarded else None)
+    what = "page" if with_page else "API"
+    say(
+        f"SAWYER ({recipe.name}): the {what} is at http://{local}:{port}; votes are kept in {home.root}. "
+        f"{'An API key is asked for. ' if access.guarded else ''}Stop with Ctrl-C."
+    )
+    server = DrainingServer(app, app.state.drain, host=host, port=port, seconds=drain_seconds)
+    watch = ReadyWatch(f"http://{local}:{port}", server, say)
     watch.start()
     server.run()
     if watch.failure:
         raise SawyerError(f"The model could not be loaded: {watch.failure}")
+    if server.interrupted:
+        raise KeyboardInterrupt
 
 
 class ReadyWatch(threading.Thread):
@@ -60,16 +77,16 @@ class ReadyWatch(threading.Thread):
     ``failure`` holds the reason once that has happened.
     """
 
-    def __init__(self, address: str, server: Any) -> None:
+    def __init__(self, address: str, server: Any, say: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
-        self.address, self.server, self.failure = address, server, ""
+        self.address, self.server, self.say, self.failure = address, server, say, ""
 
     def run(self) -> None:
         """Poll ``/readyz`` twice a second."""
         while not self.server.should_exit:
             status, body = self._ask()
             if status == 200:
-                _say("Ready: the model is loaded.")
+                self.say("Ready: the model is loaded.")
                 return
             if body.get("status") == "failed":
                 self.failure = str(body.get("detail") or "no reason was given")
@@ -90,16 +107,24 @@ class ReadyWatch(threading.Thread):
             return 0, {}
 
 
-def run_page(api: str, *, host: str, port: int) -> None:
-    """Serve the page alone, on the API at ``api``."""
+def run_page(api: str, *, host: str, port: int, open_to_all: bool) -> None:
+    """Serve the page alone, on the API at ``api``, with the key in ``SAWYER_API_KEY`` if that is set."""
+    from serve.access import is_loopback
+
+    key = os.environ.get("SAWYER_API_KEY", "").strip() or None
     if not api.startswith(("http://", "https://")):
         raise UsageError(f"--api takes an address such as http://127.0.0.1:8000; given: {api!r}.")
+    if key and not open_to_all and not is_loopback(host):
+        raise UsageError(
+            f"The page would speak with the key in SAWYER_API_KEY for everybody who reaches {host}. Pass --open if "
+            "that is meant, or leave out --host."
+        )
     check_port(host, port)
 
     from ui.app import serve_ui
 
     Console(stderr=True).print(f"The page is at http://{host}:{port}, its API at {api}. Stop with Ctrl-C.")
-    serve_ui(api, host, port)
+    serve_ui(api, host, port, api_key=key)
 
 
 def check_port(host: str, port: int) -> None:
@@ -120,11 +145,6 @@ def check_port(host: str, port: int) -> None:
             }
             reason = reasons.get(error.errno or 0, f"The address {host}:{port} cannot be used ({error.strerror})")
             raise UsageError(f"{reason}. Choose another with --port, such as --port {min(port + 1, 65535)}.") from error
-
-
-def _announce(address: str, recipe: str, home: Home, with_page: bool) -> None:
-    what = "page" if with_page else "API"
-    _say(f"SAWYER ({recipe}): the {what} is at {address}; votes are kept in {home.root}. Stop with Ctrl-C.")
 
 
 def _say(text: str) -> None:

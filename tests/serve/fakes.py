@@ -39,6 +39,8 @@ class FakeReply:
 class FakeEngine:
     """Answers each job with ``words``, one delta a word; what to do wrong is set by attributes."""
 
+    reply = FakeReply
+
     def __init__(self, words: Sequence[str] = ("Hello", " there", ".")) -> None:
         self.words = words
         self.versions = {"base": "base@0", "sft": "sft@2", "rlf": "rlf@3"}
@@ -69,10 +71,11 @@ class FakeEngine:
         for job in jobs:
             if job.stage not in self.versions:
                 raise unknown_stage(job.stage, list(self.versions))
-            prompt = job.prompt or "\n".join(message["content"] for message in job.messages)
+            raw = job.prompt is not None
+            prompt = job.prompt if raw else "\n".join(message["content"] for message in job.messages)
             ids = prompt.split()
             if len(ids) >= self.context:
-                raise ContextExceeded(len(ids), self.context, job.stage)
+                raise ContextExceeded(len(ids), self.context, job.stage, param="prompt" if raw else "messages")
             version = job.version or self.versions[job.stage]
             prepared.append(Prepared(job, f"<{job.stage}>{prompt}", ids, job.sampling, version))
         self.jobs += jobs
@@ -97,7 +100,7 @@ class FakeEngine:
                 continue
             text = "".join(event.text for event in events if isinstance(event, Delta) and event.row == row)
             events.append(Finished(row, text, len(self.words), "stop", 0.25))
-        self.replies.append(FakeReply(events, self.hold))
+        self.replies.append(self.reply(events, self.hold))
         return self.replies[-1]
 
 

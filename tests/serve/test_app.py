@@ -1,6 +1,8 @@
 """The application as a whole: errors in one shape, limits, headers, health, and the parts for a recipe."""
 
 import json
+import socket
+import time
 
 import httpx
 import pytest
@@ -13,9 +15,11 @@ from sawyer.errors import UsageError
 from sawyer.home import Home
 from sawyer.recipe import Recipe
 from sawyer.registry import Registry
+from serve.access import address_of
 from serve.app import build_app, create_app
 from serve.errors import without_paths
-from serve.limits import ClientLimits, Unlimited, client_of, rate_limit_from_environment
+from serve.limits import ClientLimits, Unlimited, rate_limit_from_environment
+from serve.metrics import Metrics
 from serve.scorer import BackgroundScorer
 from tests.serve import tiny
 from tests.serve.live import serving
@@ -48,7 +52,10 @@ def error_of(answer):
         (b"messages=x", "application/x-www-form-urlencoded"),
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/compare", "/v1/chat/completions", "/v1/feedback/votes", "/v1/feedback/ratings"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/compare", "/v1/chat/completions", "/v1/completions", "/v1/feedback/votes", "/v1/feedback/ratings"],
+)
 def test_malformed_bodies_are_400(client, path, content, mime):
     answer = client.post(path, content=content, headers={"Content-Type": mime})
     assert answer.status_code == 400, answer.text
@@ -92,6 +99,23 @@ def test_too_large_a_body_is_413_declared_or_not(address):
         assert (answer.status_code, error_of(answer)["code"]) == (413, "request_too_large")
 
 
+def test_a_client_still_sending_too_much_hears_why(address):
+    """Megabytes beyond the limit: the answer arrives, the connection does not break under the client's hands."""
+    for content in (b"x" * 4_000_000, iter([b"x" * 500_000] * 8)):
+        answer = httpx.post(f"{address}/v1/compare", content=content, timeout=20)
+        assert (answer.status_code, error_of(answer)["code"]) == (413, "request_too_large")
+
+
+def test_a_client_that_promises_too_much_is_not_waited_for(address):
+    host, port = address.removeprefix("http://").split(":")
+    for length in (10**12, 100_000):
+        began = time.monotonic()
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(f"POST /v1/compare HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 413")
+        assert time.monotonic() - began < 5
+
+
 def test_what_nobody_foresaw_is_a_500_without_details(client, engine):
     def broken(_jobs):
         raise ZeroDivisionError("secret")
@@ -116,6 +140,32 @@ def test_rates_are_limited_for_each_client_and_kind(engine, store, recipe):
         assert all(one.get("/healthz").status_code == 200 for _ in range(9))
 
 
+def test_replies_at_a_time_are_limited_for_each_client(engine, store, recipe):
+    engine.hold = True
+    body = {"model": "rlf", "messages": HI, "stream": True}
+    with serving(create_app(engine, store, recipe=recipe, rate_limit=ClientLimits(streams=2))) as url:
+
+        def post(visitor, path="/v1/chat/completions"):
+            request = httpx.Client().build_request("POST", url + path, json=body, headers={"X-Forwarded-For": visitor})
+            return httpx.Client(timeout=10).send(request, stream=True)
+
+        first, second = post("203.0.113.1"), post("203.0.113.1")
+        assert first.status_code == second.status_code == 200
+        refused = post("203.0.113.1", "/v1/completions")
+        refused.read()
+        assert (refused.status_code, error_of(refused)["code"]) == (429, "too_many_streams")
+        assert refused.headers["Retry-After"] == "1"
+        assert httpx.get(f"{url}/v1/models", headers={"X-Forwarded-For": "203.0.113.1"}).status_code == 200
+        other = post("203.0.113.2")
+        assert other.status_code == 200
+        first.close()  # a client that leaves makes room
+        wait_for(lambda: (third := post("203.0.113.1")).status_code == 200 or third.close())
+        second.close()
+        other.close()
+        for reply in engine.replies:
+            reply.cancel()
+
+
 def test_the_page_beside_the_server_asks_in_its_visitors_names(engine, store, recipe):
     app = create_app(engine, store, recipe=recipe, rate_limit=ClientLimits(read=1))
     with serving(app) as url:
@@ -132,11 +182,19 @@ def test_the_switch_for_rate_limits(monkeypatch):
     monkeypatch.setenv("SAWYER_RATE_LIMIT", "some")
     with pytest.raises(UsageError, match=r"on .* off"):
         rate_limit_from_environment()
+    monkeypatch.delenv("SAWYER_RATE_LIMIT")
+    assert rate_limit_from_environment().streams == 8
+    monkeypatch.setenv("SAWYER_MAX_STREAMS", "40")
+    assert rate_limit_from_environment().streams == 40
+    for wrong in ("0", "-1", "many", "²", "1" * 30):
+        monkeypatch.setenv("SAWYER_MAX_STREAMS", wrong)
+        with pytest.raises(UsageError, match="SAWYER_MAX_STREAMS"):
+            rate_limit_from_environment()
 
 
 def test_a_home_network_is_one_client():
     hosts = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "::ffff:10.0.0.1", "10.0.0.1"]
-    first, second, third, fourth, fifth = (client_of({"client": (host, 1)}) for host in hosts)
+    first, second, third, fourth, fifth = (address_of({"client": (host, 1)}) for host in hosts)
     assert first == second != third
     assert fourth == fifth
 
@@ -281,3 +339,29 @@ def test_a_recipe_whose_model_cannot_be_loaded_says_so_at_readyz(tmp_path, monke
         assert str(tmp_path / "absent") in caplog.text
         assert client.get("/healthz").status_code == 200
         assert client.post("/v1/compare", json={"messages": HI}).status_code == 503
+
+
+def test_metrics_tell_what_an_engine_reports(engine, store, recipe):
+    metrics = Metrics()
+    app = create_app(engine, store, recipe=recipe, rate_limit=Unlimited(), metrics=metrics)
+    for rows in (1, 3, 24):
+        metrics.step(rows)
+    engine.waiting, engine.running = 5, 2
+    with TestClient(app) as client:
+        client.post("/v1/completions", json={"model": "sft", "prompt": "two words"})
+        client.post("/v1/completions", json={"model": "sft", "prompt": "x", "stream": True})
+        text = client.get("/metrics").text
+    for line in (
+        "sawyer_batch_rows_sum 28.0",
+        'sawyer_batch_rows_bucket{le="4.0"} 2.0',
+        "sawyer_rows_waiting 5.0",
+        "sawyer_rows_running 2.0",
+        'sawyer_prompt_tokens_total{stage="sft"} 3.0',
+        'sawyer_generated_tokens_total{stage="sft"} 6.0',
+        'sawyer_first_text_seconds_count{stage="sft"} 2.0',
+        'sawyer_reply_seconds_count{stage="sft"} 2.0',
+        'sawyer_http_requests_total{method="POST",route="/v1/completions",status="200"} 2.0',
+        "sawyer_requests_open 1.0",
+        "sawyer_draining 0.0",
+    ):
+        assert line in text, line

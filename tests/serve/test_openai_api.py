@@ -107,6 +107,16 @@ def test_the_openai_client_understands_errors(sdk, asked, kind, code):
     assert set(caught.value.body) == {"message", "type", "param", "code"}
 
 
+def test_the_limit_has_two_names(sdk, engine):
+    sdk.chat.completions.create(model="rlf", messages=HI, max_completion_tokens=5)
+    sdk.chat.completions.create(model="rlf", messages=HI, max_completion_tokens=6, max_tokens=6)
+    assert [job.sampling.max_tokens for job in engine.jobs] == [5, 6]
+    with pytest.raises(openai.BadRequestError, match="two names"):
+        sdk.chat.completions.create(model="rlf", messages=HI, max_completion_tokens=5, max_tokens=6)
+    with pytest.raises(openai.BadRequestError, match="logprobs true"):
+        sdk.chat.completions.create(model="rlf", messages=HI, top_logprobs=5)
+
+
 def test_a_busy_engine_is_a_rate_limit_error(sdk, engine):
     engine.busy = True
     with pytest.raises(openai.RateLimitError) as caught:

@@ -47,6 +47,16 @@ def test_a_head_request_and_a_static_file_pass_through_the_shell(web: TestClient
     assert web.get(f"/{script.group(1)}").status_code == 200
 
 
+def test_a_page_with_a_login_shows_and_does_nothing_before_it() -> None:
+    app = mount_ui(FakeApi().app(), "http://127.0.0.1:9", login=lambda user, password: password == "right")
+    with TestClient(app) as web:
+        assert '"auth_required":true' in web.get("/").text
+        assert web.get("/config").status_code == web.post("/gradio_api/queue/join", json={}).status_code == 401
+        assert web.post("/login", data={"username": "x", "password": "wrong"}).status_code == 400
+        assert web.post("/login", data={"username": "x", "password": "right"}).status_code == 200
+        assert web.get("/config").status_code == 200 and '"auth_required":true' not in web.get("/").text
+
+
 def test_the_page_needs_neither_torch_nor_the_rest_of_sawyer() -> None:
     code = (
         "import sys, ui.app, ui.page, ui.screenshots\n"

@@ -28,6 +28,23 @@ def stream(*events: dict[str, Any] | str) -> bytes:
     return "".join(f"data: {text}\n\n" for text in texts_of).encode()
 
 
+def test_the_pages_own_key_goes_with_every_request() -> None:
+    seen: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("Authorization"))
+        return httpx.Response(503)
+
+    transport = httpx.MockTransport(answer)
+    for key in ("sk-sawyer-1", None):
+        api = ApiClient("http://api.test", transport, key)
+        for question in (api.info, api.readiness):
+            with pytest.raises(ApiFailure):
+                asyncio.run(question())
+        assert compare(api)[1] is not None
+    assert seen == ["Bearer sk-sawyer-1"] * 3 + [None] * 3
+
+
 def compare(api: ApiClient, visitor: str | None = None) -> tuple[list[Event], ApiFailure | None]:
     """The events that arrived, and what ended them if not the end."""
 

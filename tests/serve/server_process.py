@@ -1,0 +1,82 @@
+"""A server process over the fake engine, for tests of signals: ``python -m tests.serve.server_process PORT HOME …``.
+
+Options: ``--delay`` seconds between the words of a reply, ``--drain-seconds``.
+"""
+
+import argparse
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = [f"w{number} " for number in range(20)]
+
+
+def main() -> None:
+    from sawyer.recipe import Recipe
+    from sawyer.store import FeedbackStore
+    from serve import logs
+    from serve.app import create_app
+    from serve.server import DrainingServer
+    from tests.serve.fakes import FakeEngine, FakeReply
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("home", type=Path)
+    parser.add_argument("--delay", type=float, default=0.1)
+    parser.add_argument("--drain-seconds", type=float, default=30)
+    given = parser.parse_args()
+
+    class SlowReply(FakeReply):
+        async def __anext__(self):
+            await asyncio.sleep(0 if self.cancelled else given.delay)
+            return await super().__anext__()
+
+        def cancel(self) -> None:
+            if not self.cancelled:
+                self.queue = asyncio.Queue()  # what was not said yet never is
+            super().cancel()
+
+    class SlowEngine(FakeEngine):
+        reply = SlowReply
+
+    logs.configure("json")
+    recipe = Recipe.model_validate({"name": "test", "model": {"backbone": "nowhere", "context": 64}})
+    with FeedbackStore.open(f"sqlite:///{given.home / 'sawyer.db'}") as store:
+        app = create_app(SlowEngine(WORDS), store, recipe=recipe)
+        DrainingServer(app, app.state.drain, host="127.0.0.1", port=given.port, seconds=given.drain_seconds).run()
+
+
+@contextmanager
+def running(home: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A server that answers: its address and its process, killed in the end if it still lives."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "tests.serve.server_process", str(port), str(home), *options]
+    with open(home / "log.jsonl", "w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            assert process.poll() is None, (home / "log.jsonl").read_text()
+            try:
+                httpx.get(f"{address}/readyz")
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield address, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -149,10 +149,7 @@ def build_app(recipe: Recipe, home: Home, *, access: Access | None = None, engin
 
     metrics = Metrics()
     engine = engine or LocalEngine(
-        policy,
-        context=recipe.model.context,
-        catalog=catalog_of(recipe, registry),
-        on_step=lambda rows, _: metrics.step(rows),
+        policy, context=recipe.model.context, catalog=catalog_of(recipe, registry), on_step=metrics.step
     )
     has_reward = registry.versions("reward") or (recipe.ppo and not any(part.trained for part in recipe.ppo.parts))
     scorer = BackgroundScorer(reward) if has_reward else NoScorer()

@@ -154,9 +154,10 @@ class RaggedDecoder(_Rows):
 
     def step(self) -> None:
         try:
-            for key in self._take_cancelled():
-                self.batch.leave(key)
+            for gone in self._take_cancelled():
+                self.batch.leave(gone)
             for key, token in self.batch.step():
+                assert isinstance(key, int)
                 if self._advance(key, token) and token.finish is None:  # at a stop text
                     self.batch.leave(key)
         except Exception as error:

@@ -10,6 +10,7 @@ from serve.engine import Engine
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
+_STEP_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 
@@ -57,9 +58,14 @@ class Metrics:
             "sawyer_batch_rows", "Rows that one step of the engine decodes", buckets=_ROWS, registry=registry
         )
 
-    def step(self, rows: int) -> None:
+        self.step_seconds = Histogram(
+            "sawyer_step_seconds", "How long one step of the engine takes", buckets=_STEP_SECONDS, registry=registry
+        )
+
+    def step(self, rows: int, seconds: float) -> None:
         """Note one step of an engine; from any thread. Tokens a second are the rate of ``sawyer_batch_rows_sum``."""
         self.batch_rows.observe(rows)
+        self.step_seconds.observe(seconds)
 
     def watch(self, engine: Engine, draining: Callable[[], bool]) -> None:
         """Show what an engine says of itself, once for each application."""

@@ -150,7 +150,9 @@ class RemoteEngine:
             raise ApiError(400, text, code="empty_prompt", param=param)
         room = offer.context - len(ids)
         if room < 1:
-            raise ContextExceeded(len(ids), offer.context, job.stage)
+            raise ContextExceeded(
+                len(ids), offer.context, job.stage, param="messages" if job.prompt is None else "prompt"
+            )
         fitting = job.sampling.model_copy(update={"max_tokens": min(job.sampling.max_tokens, room)})
         return Prepared(job, prompts.decode(ids), ids, fitting, version)
 

@@ -345,7 +345,7 @@ def test_metrics_tell_what_an_engine_reports(engine, store, recipe):
     metrics = Metrics()
     app = create_app(engine, store, recipe=recipe, rate_limit=Unlimited(), metrics=metrics)
     for rows in (1, 3, 24):
-        metrics.step(rows)
+        metrics.step(rows, 0.01 * rows)
     engine.waiting, engine.running = 5, 2
     with TestClient(app) as client:
         client.post("/v1/completions", json={"model": "sft", "prompt": "two words"})
@@ -354,6 +354,7 @@ def test_metrics_tell_what_an_engine_reports(engine, store, recipe):
     for line in (
         "sawyer_batch_rows_sum 28.0",
         'sawyer_batch_rows_bucket{le="4.0"} 2.0',
+        'sawyer_step_seconds_bucket{le="0.05"} 2.0',
         "sawyer_rows_waiting 5.0",
         "sawyer_rows_running 2.0",
         'sawyer_prompt_tokens_total{stage="sft"} 3.0',

@@ -17,7 +17,7 @@ import torch
 from sawyer.chat import ChatFormat
 from sawyer.compute import pick_device
 from sawyer.errors import ModelError
-from sawyer.fused import can_merge, lora_layers, merged
+from sawyer.fused import can_merge, lora_layers, merged, whole_modules
 from sawyer.loading import (
     explain_foreign,
     explain_missing,
@@ -148,6 +148,7 @@ class Policy:
                 lora_alpha=lora.alpha,
                 lora_dropout=lora.dropout,
                 target_modules=lora.target,
+                modules_to_save=lora.whole or None,
                 task_type="SEQ_2_SEQ_LM" if self.is_encoder_decoder else "CAUSAL_LM",
             )
         if isinstance(self.model, PeftModel):
@@ -236,8 +237,12 @@ class Policy:
         self._active, self._training = stage, train
 
     def _remember(self, stage: str) -> None:
-        self._layers = lora_layers(self.model)
-        self._adapters[stage] = [p for n, p in self.model.named_parameters() if f".{stage}." in n and "lora_" in n]
+        self._layers = [*lora_layers(self.model), *whole_modules(self.model)]
+        self._adapters[stage] = [
+            parameter
+            for name, parameter in self.model.named_parameters()
+            if f".{stage}." in name and ("lora_" in name or "modules_to_save" in name)
+        ]
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self._active, self._training = None, False

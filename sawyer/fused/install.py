@@ -63,7 +63,11 @@ def merged(model: Any, adapter: str) -> Iterator[None]:
 
 
 def can_merge(model: Any, adapter: str) -> bool:
-    """Whether W + s B A is all that ``adapter`` does: plain LoRA on plain linear layers, no DoRA, no trained bias."""
+    """Whether W + s B A is all that ``adapter`` does: plain LoRA on plain linear layers, no DoRA, no trained bias, and
+    no module trained whole.
+    """
+    if any(adapter in module.modules_to_save for module in whole_modules(model)):
+        return False
     layers = [layer for layer in lora_layers(model) if adapter in layer.lora_A]
     return bool(layers) and all(_is_plain(layer, adapter) for layer in layers)
 
@@ -84,6 +88,13 @@ def lora_layers(model: Any) -> list[Any]:
     from peft.tuners.lora import LoraLayer
 
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+def whole_modules(model: Any) -> list[Any]:
+    """The modules of which an adapter has a copy of its own, trained whole."""
+    from peft.utils import ModulesToSaveWrapper
+
+    return [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
 
 
 def _lora_forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -16,7 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sawyer.compute import autocast, compute_dtype
 from sawyer.errors import ModelError
-from sawyer.fused import fuse
+from sawyer.fused import fuse, whole_modules
 from sawyer.loading import OWN_BACKBONE
 from sawyer.logprobs import Batch, entropy, response_logits, token_logprobs
 from sawyer.models import Policy
@@ -44,8 +44,8 @@ class Actor:
         dtype: precision of the forward passes; log-probabilities and values are float32.
         checkpointing: keep each layer's input alone while learning, and make the rest again in the backward pass.
 
-    On a CPU a decoder-only policy is held in that precision and runs by the functions of ``sawyer.fused``; elsewhere
-    autocast sees to the precision.
+    On a CPU a decoder-only policy is held in that precision and runs by the functions of ``sawyer.fused``, unless it
+    has modules that are trained whole; elsewhere autocast sees to the precision.
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class Actor:
     ) -> None:
         self.policy, self.reference, self.temperature, self.dtype = policy, reference, temperature, dtype
         quantized = policy.spec.quantization == "nf4"
-        self.fused = policy.device.type == "cpu" and not policy.is_encoder_decoder and not quantized
+        plain = not (quantized or policy.is_encoder_decoder or whole_modules(policy.model))
+        self.fused = policy.device.type == "cpu" and plain
         if self.fused:
             fuse(policy.model, dtype)
         config = policy.model.config

@@ -17,7 +17,7 @@ import torch
 from sawyer.chat import ChatFormat
 from sawyer.compute import pick_device
 from sawyer.errors import ModelError
-from sawyer.fused import can_merge, lora_layers, merged, whole_modules
+from sawyer.fused import can_merge, lora_layers, merged
 from sawyer.loading import (
     explain_foreign,
     explain_missing,
@@ -28,6 +28,7 @@ from sawyer.loading import (
     refuse_pickle,
 )
 from sawyer.recipe import LoraSpec, ModelSpec
+from sawyer.whole import let_rows_differ, whole_modules
 
 
 class Policy:
@@ -237,6 +238,7 @@ class Policy:
         self._active, self._training = stage, train
 
     def _remember(self, stage: str) -> None:
+        let_rows_differ(self.model)
         self._layers = [*lora_layers(self.model), *whole_modules(self.model)]
         self._adapters[stage] = [
             parameter

@@ -5,6 +5,6 @@ attention) become one autograd function each: they keep less for the backward pa
 the weights' own precision. The arithmetic is that of transformers and PEFT; :func:`fuse` puts it into a policy.
 """
 
-from sawyer.fused.install import can_merge, fuse, lora_layers, merged, whole_modules
+from sawyer.fused.install import can_merge, fuse, lora_layers, merged
 
-__all__ = ["can_merge", "fuse", "lora_layers", "merged", "whole_modules"]
+__all__ = ["can_merge", "fuse", "lora_layers", "merged"]

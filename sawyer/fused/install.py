@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sawyer.fused.functions import DenseAttention, LoraLinear, RmsNorm, SwiGlu
+from sawyer.whole import whole_modules
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3")
 """Architectures whose norms and gated units are written alike; of others, the LoRA layers alone are replaced."""
@@ -88,13 +89,6 @@ def lora_layers(model: Any) -> list[Any]:
     from peft.tuners.lora import LoraLayer
 
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
-
-
-def whole_modules(model: Any) -> list[Any]:
-    """The modules of which an adapter has a copy of its own, trained whole."""
-    from peft.utils import ModulesToSaveWrapper
-
-    return [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
 
 
 def _lora_forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -16,12 +16,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sawyer.compute import autocast, compute_dtype
 from sawyer.errors import ModelError
-from sawyer.fused import fuse, whole_modules
+from sawyer.fused import fuse
 from sawyer.loading import OWN_BACKBONE
 from sawyer.logprobs import Batch, entropy, response_logits, token_logprobs
 from sawyer.models import Policy
 from sawyer.recipe import PpoSpec, Recipe
 from sawyer.runs import MANIFEST
+from sawyer.whole import whole_modules
 
 STAGE = "rlf"
 
@@ -45,7 +46,7 @@ class Actor:
         checkpointing: keep each layer's input alone while learning, and make the rest again in the backward pass.
 
     On a CPU a decoder-only policy is held in that precision and runs by the functions of ``sawyer.fused``, unless it
-    has modules that are trained whole; elsewhere autocast sees to the precision.
+    trains modules whole, for these functions give no gradient to a norm; elsewhere autocast sees to the precision.
     """
 
     def __init__(

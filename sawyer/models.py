@@ -183,6 +183,11 @@ class Policy:
         """The adapter's parameters in a fixed order."""
         return self._adapters[stage]
 
+    def names_of(self, stage: str) -> list[str]:
+        """The names of these parameters in ``model``, in the same order."""
+        names = [name for name, _ in self.model.named_parameters() if f".{stage}." in name]
+        return [name for name in names if "lora_" in name or "modules_to_save" in name]
+
     @contextmanager
     def using(self, stage: str, *, train: bool = False) -> Iterator[Any]:
         """Make ``stage`` answer inside the block and restore what was active before; yields the model.
@@ -240,11 +245,7 @@ class Policy:
     def _remember(self, stage: str) -> None:
         let_rows_differ(self.model)
         self._layers = [*lora_layers(self.model), *whole_modules(self.model)]
-        self._adapters[stage] = [
-            parameter
-            for name, parameter in self.model.named_parameters()
-            if f".{stage}." in name and ("lora_" in name or "modules_to_save" in name)
-        ]
+        self._adapters[stage] = [self.model.get_parameter(name) for name in self.names_of(stage)]
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self._active, self._training = None, False

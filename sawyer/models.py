@@ -28,6 +28,7 @@ from sawyer.loading import (
     refuse_pickle,
 )
 from sawyer.recipe import LoraSpec, ModelSpec
+from sawyer.whole import let_rows_differ, whole_modules
 
 
 class Policy:
@@ -159,6 +160,7 @@ class Policy:
                 lora_alpha=lora.alpha,
                 lora_dropout=lora.dropout,
                 target_modules=lora.target,
+                modules_to_save=lora.whole or None,
                 task_type="SEQ_2_SEQ_LM" if self.is_encoder_decoder else "CAUSAL_LM",
             )
         if isinstance(self.model, PeftModel):
@@ -191,6 +193,11 @@ class Policy:
     def parameters_of(self, stage: str) -> list[torch.nn.Parameter]:
         """The adapter's parameters in a fixed order."""
         return self._adapters[stage]
+
+    def names_of(self, stage: str) -> list[str]:
+        """The names of these parameters in ``model``, in the same order."""
+        names = [name for name, _ in self.model.named_parameters() if f".{stage}." in name]
+        return [name for name in names if "lora_" in name or "modules_to_save" in name]
 
     @contextmanager
     def using(self, stage: str, *, train: bool = False) -> Iterator[Any]:
@@ -247,8 +254,9 @@ class Policy:
         self._active, self._training = stage, train
 
     def _remember(self, stage: str) -> None:
-        self._layers = lora_layers(self.model)
-        self._adapters[stage] = [p for n, p in self.model.named_parameters() if f".{stage}." in n and "lora_" in n]
+        let_rows_differ(self.model)
+        self._layers = [*lora_layers(self.model), *whole_modules(self.model)]
+        self._adapters[stage] = [self.model.get_parameter(name) for name in self.names_of(stage)]
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self._active, self._training = None, False

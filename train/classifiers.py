@@ -19,12 +19,12 @@ from torch.nn.functional import cross_entropy
 from transformers import set_seed
 
 from sawyer.compute import autocast, compute_dtype, pick_device, set_threads
-from sawyer.data import Example, load_examples
+from sawyer.data import Example, is_held_out, load_examples, load_prompts
 from sawyer.errors import TrainingError
 from sawyer.recipe import ClassifierSpec, Recipe
 from sawyer.recipe.classifiers import CorruptSpec
 from sawyer.runs import Run, write_json
-from sawyer.scoring import encode_single
+from sawyer.scoring import encode_single, reward_text
 from train.callbacks import Reporter
 from train.corruption import spoil
 from train.reward_model import load_classifier, round_to_bfloat16, save_classifier
@@ -75,7 +75,7 @@ def train_classifier(recipe: Recipe, spec: ClassifierSpec, run: Run) -> dict[str
     kept = [example for example in written if example.is_held_out(spec.held_out)]
     train = [example for example in written if not example.is_held_out(spec.held_out)]
     if spec.corrupt:
-        train += corrupted(spec.corrupt, [example.text for example in kept], recipe.seed)
+        train += corrupted(spec.corrupt, [*(example.text for example in kept), *unseen(recipe)], recipe.seed)
     examples = [*train, *kept]
     names = sorted({example.label for example in examples})
     if len(names) < 2:
@@ -85,7 +85,9 @@ def train_classifier(recipe: Recipe, spec: ClassifierSpec, run: Run) -> dict[str
         )
     device = pick_device()
     dtype = compute_dtype(recipe.model, device)
-    texts = (text for part in ((e.text for e in train), source_texts(spec.text_sources, recipe.seed)) for text in part)
+    # Of sound text alone: its words are then single tokens, and what was spoilt within a word falls into pieces.
+    sound = (e.text for e in train if not (spec.corrupt and e.label == spec.corrupt.spoilt))
+    texts = (text for part in (sound, source_texts(spec.text_sources, recipe.seed)) for text in part)
     start: Path | str = spec.model or scratch_start(recipe, run, spec, texts, [len(train)])
     set_seed(recipe.seed)
     model, tokenizer = load_classifier(
@@ -112,12 +114,12 @@ def train_classifier(recipe: Recipe, spec: ClassifierSpec, run: Run) -> dict[str
 
 
 def corrupted(spec: CorruptSpec, held_out: Sequence[str], seed: int) -> list[Example]:
-    """Every sentence of ``spec.sources`` beside each spoilt copy of it, but for sentences among the ``held_out`` texts.
+    """Every sentence of ``spec.sources`` beside each spoilt copy of it, but for sentences in the ``held_out`` texts.
 
     Raises:
         TrainingError: the sources hold no whole sentence.
     """
-    barred = set(held_out)
+    barred = "\n".join(held_out)
     sentences = source_sentences(spec.sources, seed)
     found = [text for text in sentences if text not in barred and len(text.split()) <= spec.longest]
     if not found:
@@ -129,9 +131,19 @@ def corrupted(spec: CorruptSpec, held_out: Sequence[str], seed: int) -> list[Exa
     made = []
     for copy in range(spec.copies):
         for text in found:
-            group, spoilt = f"{copy}:{text}", spoil(text, others, random.Random(f"{seed}:spoil:{copy}:{text}"))
+            group, draw = f"{copy}:{text}", random.Random(f"{seed}:spoil:{copy}:{text}")
+            spoilt = spoil(text, others, draw, spec.pieces)
             made += [Example(text, spec.sound, "corrupt", group), Example(spoilt, spec.spoilt, "corrupt", group)]
     return made
+
+
+def unseen(recipe: Recipe) -> list[str]:
+    """What PPO is judged on: the texts of the prompts it holds out, and their references."""
+    if recipe.ppo is None:
+        return []
+    share = recipe.ppo.held_out
+    prompts = [p for p in load_prompts(recipe.ppo.prompts, recipe.seed) if is_held_out(p.messages, share)]
+    return [text for p in prompts for text in (reward_text(p.messages), p.reference) if text]
 
 
 class ClassifierTrainer(ExactTrainer):

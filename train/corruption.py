@@ -4,7 +4,8 @@ Synthetic errors are how detectors of grammatical errors are trained where corre
 "Artificial Error Generation with Machine Translation and Syntactic Patterns"; Grundkiewicz et al. 2019, "Neural
 Grammatical Error Correction Systems with Unsupervised Pre-training on Synthetic Data"). The kinds here are what people
 get wrong (a word left out, repeated or swapped, agreement, forms) and what small language models get wrong besides
-(loops, word salad, sentences that stop in the middle). Pure functions of a sentence and a random generator.
+(loops, word salad, sentences that stop in the middle, word pieces that do not belong together). Pure functions of a
+sentence and a random generator.
 """
 
 import random
@@ -26,15 +27,20 @@ SWITCHED = {
 }  # fmt: skip
 
 
-def spoil(sentence: str, others: Sequence[str], draw: random.Random) -> str:
+MARKS = ('"', "'", "-", ",", ".", "(", "@", "&")  # pieces that are no letters
+
+
+def spoil(sentence: str, others: Sequence[str], draw: random.Random, pieces: float = 0.0) -> str:
     """A copy of a sentence with a fault of a random kind; it always differs from the sentence.
 
     Args:
         others: words that may slip in where they do not belong.
+        pieces: share of the faults that are within words; the others are between them.
     """
     body, mark = (sentence[:-1], sentence[-1]) if sentence[-1:] in tuple(".!?") else (sentence, "")
     words = body.split()
-    for kind in draw.sample(KINDS, len(KINDS)):
+    kinds = draw.sample(KINDS, len(KINDS))
+    for kind in [_pieced, *kinds] if draw.random() < pieces else kinds:
         made = kind(words, others, draw)
         if made and [word.lower() for word in made] != [word.lower() for word in words]:
             return _written(made, mark, words[0])
@@ -129,6 +135,35 @@ def _slipped_in(words: Sequence[str], others: Sequence[str], draw: random.Random
         place = draw.randrange(len(made))
         made[place : place + draw.choice((0, 1))] = [draw.choice(others)]
     return made
+
+
+def _pieced(words: Sequence[str], others: Sequence[str], draw: random.Random) -> list[str]:
+    """Some letters, at one to three places, give way to pieces of other words; sometimes all that follows is lost.
+
+    So writes a model of word pieces that is unsure of the next one: "a biscuitNoory", "the frie of Low Sands".
+    """
+    made = " ".join(words)
+    for _ in range(draw.choice((1, 1, 1, 2, 3)) if others else 0):
+        start = draw.randrange(len(made))
+        if draw.random() < 0.5:  # where a word begins or the one before it ends, as most wrong pieces do
+            start = max(made.rfind(" ", 0, start + 1) + draw.choice((0, 1)), 0)
+        end = len(made) if draw.random() < 0.1 else start + draw.choice((0, 0, 1, 2, 3, 4, 6, 9, 14, 30))
+        pieces = "".join(_piece(others, draw) for _ in range(draw.choice((1, 1, 1, 2, 2, 3, 5))))
+        made = made[:start] + pieces + made[end:]
+    return made.split()
+
+
+def _piece(others: Sequence[str], draw: random.Random) -> str:
+    """A few letters of a word, a word, or a mark; with a space before it or without."""
+    if draw.random() < 0.08:
+        return draw.choice(MARKS)
+    word, kind = draw.choice(others), draw.random()
+    if kind < 0.3:
+        return f" {word}"
+    if kind < 0.5:
+        return f" {word[: draw.randint(1, 4)]}"
+    start = draw.randrange(len(word))
+    return word[start : start + draw.randint(1, 4)]
 
 
 def _written(words: Sequence[str], mark: str, first: str) -> str:

@@ -230,7 +230,7 @@ def reference_of(policy: Policy) -> Iterator[None]:
     """
     model = policy.model
     before = [parameter.detach().clone() for parameter in policy.parameters_of(STAGE)]
-    names = [name for name, _ in model.named_parameters() if f".{STAGE}." in name and "lora_" in name]
+    names = policy.names_of(STAGE)
     model.peft_config["default"] = model.peft_config[STAGE]
     try:
         yield

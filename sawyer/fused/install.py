@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sawyer.fused.functions import DenseAttention, LoraLinear, RmsNorm, SwiGlu
+from sawyer.whole import whole_modules
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3")
 """Architectures whose norms and gated units are written alike; of others, the LoRA layers alone are replaced."""
@@ -71,7 +72,11 @@ def merged_weight(layer: Any, adapter: str) -> Tensor:
 
 
 def can_merge(model: Any, adapter: str) -> bool:
-    """Whether W + s B A is all that ``adapter`` does: plain LoRA on plain linear layers, no DoRA, no trained bias."""
+    """Whether W + s B A is all that ``adapter`` does: plain LoRA on plain linear layers, no DoRA, no trained bias, and
+    no module trained whole.
+    """
+    if any(adapter in module.modules_to_save for module in whole_modules(model)):
+        return False
     layers = [layer for layer in lora_layers(model) if adapter in layer.lora_A]
     return bool(layers) and all(_is_plain(layer, adapter) for layer in layers)
 

@@ -26,6 +26,9 @@ class CorruptSpec(Spec):
     sources: list[DataSource] = Field(min_length=1, description="text whose sentences are sound")
     sound: str = Field(min_length=1, description="label of the sentences as they are")
     spoilt: str = Field(min_length=1, description="label of their spoilt copies")
+    pieces: Fraction = Field(
+        0.0, description="share of the copies with faults within words, as a model of word pieces makes them"
+    )
     copies: Positive = Field(1, description="spoilt copies of each sentence, each beside the sentence")
     longest: Positive = Field(40, description="words in a sentence; longer ones are left out")
 

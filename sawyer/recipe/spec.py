@@ -49,6 +49,9 @@ class LoraSpec(Spec):
     alpha: Positive = 32
     dropout: Fraction = 0.0
     target: str | list[str] = Field("all-linear", description="PEFT target modules")
+    whole: list[str] = Field(
+        default_factory=list, description="modules trained whole beside them (PEFT modules_to_save), such as norms"
+    )
 
 
 class SftSpec(Spec):

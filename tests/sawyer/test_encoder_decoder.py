@@ -14,11 +14,19 @@ from sawyer.recipe import LoraSpec, ModelSpec
 QUESTIONS = ["Tell me a joke.", "What is tea made with?", "Hello! The cat sat on the mat, who was asleep in the sun."]
 
 
-@pytest.fixture
-def t5(tiny_t5: Path) -> Policy:
-    """The tiny T5 with a random adapter as ``rlf``."""
-    policy = Policy.load(tiny_t5, spec=ModelSpec(backbone=str(tiny_t5), context=64, dtype="float32"), device="cpu")
-    policy.add_adapter("rlf", LoraSpec(r=4, alpha=8))
+WHOLE = ["decoder.final_layer_norm"]
+
+
+def bare(tiny_t5: Path, adapters: dict[str, Path] | None = None) -> Policy:
+    spec = ModelSpec(backbone=str(tiny_t5), context=64, dtype="float32")
+    return Policy.load(tiny_t5, adapters, spec=spec, device="cpu")
+
+
+@pytest.fixture(params=[[], WHOLE], ids=["lora", "whole norm"])
+def t5(tiny_t5: Path, request: pytest.FixtureRequest) -> Policy:
+    """The tiny T5 with a random adapter as ``rlf``, with a norm trained whole and without."""
+    policy = bare(tiny_t5)
+    policy.add_adapter("rlf", LoraSpec(r=4, alpha=8, whole=request.param))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in policy.parameters_of("rlf"):
@@ -92,3 +100,31 @@ def test_log_probabilities_equal_the_loss_of_labels(t5: Policy) -> None:
         for row, (ids, reply) in enumerate(zip(sources, replies, strict=True)):
             loss: Any = model(input_ids=torch.tensor([ids]), labels=torch.tensor([reply])).loss
             assert float(-ours[row, : len(reply)].mean()) == pytest.approx(float(loss), abs=1e-4)
+
+
+def test_a_module_trained_whole_is_of_its_stage_alone_and_is_kept(tiny_t5: Path, tmp_path: Path) -> None:
+    """A fresh one changes nothing; twice the last norm is twice the logits, of rlf only, also when loaded again."""
+    policy = bare(tiny_t5)
+    policy.add_adapter("rlf", LoraSpec(r=2, alpha=2, whole=WHOLE))
+    ids = {"input_ids": torch.tensor(prompts(policy)[:1]), "decoder_input_ids": torch.tensor([[0, 5, 6]])}
+
+    def ask(policy: Policy, stage: str) -> torch.Tensor:
+        with torch.no_grad(), policy.using(stage) as model:
+            return model(**ids).logits
+
+    base = ask(policy, "base")
+    assert torch.equal(ask(policy, "rlf"), base)
+    norms = [parameter for parameter in policy.parameters_of("rlf") if parameter.ndim == 1]
+    assert [norm.shape for norm in norms] == [(32,)]
+    with policy.using("rlf", train=True):
+        wanted = {id(p) for p in policy.model.parameters() if p.requires_grad}
+    assert wanted == {id(p) for p in policy.parameters_of("rlf")}
+    with torch.no_grad():
+        norms[0].mul_(2.0)
+    torch.testing.assert_close(ask(policy, "rlf"), 2 * base)
+    assert torch.equal(ask(policy, "base"), base)
+    with policy.merged("rlf"):
+        torch.testing.assert_close(ask(policy, "rlf"), 2 * base)
+    policy.save_adapter("rlf", tmp_path / "adapter")
+    again = bare(tiny_t5, {"rlf": tmp_path / "adapter"})
+    assert torch.equal(ask(again, "rlf"), ask(policy, "rlf")) and torch.equal(ask(again, "base"), base)

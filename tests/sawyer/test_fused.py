@@ -175,12 +175,13 @@ def test_a_merged_stage_answers_alike_and_leaves_the_weights_as_they_were(tiny_b
     assert all(torch.equal(tensor, before[name]) for name, tensor in policy.model.state_dict().items())
 
 
-def test_an_adapter_that_is_more_than_lora_is_not_merged(tiny_backbone: Path) -> None:
-    """DoRA scales the whole weight: its answers come from PEFT, merged or not."""
+@pytest.mark.parametrize("more", [{"use_dora": True}, {"modules_to_save": ["model.norm"]}], ids=["dora", "whole norm"])
+def test_an_adapter_that_is_more_than_lora_is_not_merged(tiny_backbone: Path, more: dict[str, Any]) -> None:
+    """DoRA scales the whole weight, a module trained whole is no sum: the answers come from PEFT, merged or not."""
     from peft import LoraConfig, get_peft_model
 
     policy = Policy.load(tiny_backbone, spec=ModelSpec(backbone=str(tiny_backbone)), device="cpu")
-    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", use_dora=True)
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", **more)
     policy.model = get_peft_model(policy.model, config, adapter_name="rlf")
     policy._remember("rlf")
     with torch.no_grad():

@@ -4,17 +4,20 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sawyer.data import Example, load_examples
+from sawyer.data import Example, is_held_out, load_examples, load_prompts
 from sawyer.errors import DataError, RecipeError
 from sawyer.recipe import DataSource
 from sawyer.recipe.classifiers import CorruptSpec
+from sawyer.runs import Run
+from sawyer.scoring import reward_text
 from tests.train.makers import write_lines
 from tests.train.test_t5_study import smaller
-from train.classifiers import Labelled, bundles, collate, corrupted
-from train.corruption import KINDS, spoil
+from train.classifiers import Labelled, bundles, collate, corrupted, train_classifier, unseen
+from train.corruption import KINDS, _pieced, spoil
 from train.reward_scratch import source_texts
 
 SENTENCES = [
@@ -33,12 +36,26 @@ def test_a_spoilt_copy_differs_and_is_the_same_for_the_same_draw() -> None:
     assert len({spoil(SENTENCES[0], ["tea"], random.Random(seed)) for seed in range(200)}) > 100
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*KINDS, _pieced], ids=lambda kind: kind.__name__)
 def test_every_kind_of_fault_is_made(kind) -> None:  # type: ignore[no-untyped-def]
     words = SENTENCES[0][:-1].split()
     made = [kind(words, ["tea"], random.Random(seed)) for seed in range(30)]
     assert any(copy and copy != words for copy in made)
     assert words == SENTENCES[0][:-1].split()  # the sentence itself is left alone
+
+
+def test_pieces_are_within_words_and_as_many_as_asked_for() -> None:
+    """Of a copy spoilt in pieces, most hold a word that neither the sentence nor the others have."""
+    others = ["doctor", "electricity", "nineteen"]
+    known = {word.strip(".,").lower() for word in SENTENCES[0].split()} | set(others)
+
+    def odd(share: float) -> float:
+        made = [spoil(SENTENCES[0], others, random.Random(seed), share) for seed in range(300)]
+        assert all(copy[-1] == "." and copy == " ".join(copy.split()) for copy in made)
+        return sum(any(word.strip(".,").lower() not in known for word in copy.split()) for copy in made) / len(made)
+
+    without, some, always = odd(0.0), odd(0.5), odd(1.0)
+    assert without < 0.3 < some < always > 0.85
 
 
 def test_records_are_made_in_twos_and_never_of_held_out_sentences(tmp_path: Path) -> None:
@@ -58,6 +75,40 @@ def test_records_are_made_in_twos_and_never_of_held_out_sentences(tmp_path: Path
     with pytest.raises(DataError):
         corrupted(spec.model_copy(update={"sources": [DataSource(name=str(tmp_path / "no.jsonl"))]}), [], seed=1)
     assert "user: Tell me" in next(source_texts(spec.sources, 1))  # what pretraining reads has both voices
+
+
+def test_what_ppo_holds_out_is_not_learnt_from(tmp_path: Path) -> None:
+    """Neither the sentences of a held-out article nor its reference are among the sound or spoilt ones."""
+    recipe = smaller()
+    spec = recipe.classifiers["acceptability"].corrupt
+    assert spec is not None and recipe.ppo is not None
+    spec = spec.model_copy(update={"sources": recipe.ppo.prompts})
+    articles = {reward_text(p.messages): p for p in load_prompts(recipe.ppo.prompts, recipe.seed)}
+    kept = {text for text, p in articles.items() if is_held_out(p.messages, recipe.ppo.held_out)}
+    assert 80 < len(kept) < 160
+    sound = {e.text for e in corrupted(spec, unseen(recipe), recipe.seed) if e.label == spec.sound}
+    assert not any(text in article for text in sound for article in kept)
+    assert not sound & {articles[text].reference for text in kept}
+    assert sum(any(text in article for text in sound) for article in articles) == len(articles) - len(kept)
+
+
+def test_the_words_of_sound_text_are_tokens_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The classifier's tokenizer is learnt from sound sentences, not from pieces."""
+    read: list[str] = []
+
+    def start(recipe: Any, run: Any, spec: Any, texts: Any, made_from: Any) -> Path:
+        read.extend(texts)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.classifiers.scratch_start", start)
+    recipe = smaller()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Run(tmp_path / "run", step="classifiers.acceptability", recipe=recipe) as run,
+    ):
+        train_classifier(recipe, recipe.classifiers["acceptability"], run)
+    labels = {e.text: e.label for e in load_examples([DataSource(name="starter/acceptability")])}
+    assert len(read) > 400 and "unacceptable" not in {labels.get(text, "acceptable") for text in read}
 
 
 def test_rows_of_a_group_share_a_batch() -> None:

@@ -24,6 +24,7 @@ from sawyer.models import Policy
 from sawyer.ragged import can_run_merged, generate_merged
 from sawyer.recipe import PpoSpec, Recipe
 from sawyer.runs import MANIFEST
+from sawyer.whole import whole_modules
 
 STAGE = "rlf"
 
@@ -46,8 +47,8 @@ class Actor:
         dtype: precision of the forward passes; log-probabilities and values are float32.
         checkpointing: keep each layer's input alone while learning, and make the rest again in the backward pass.
 
-    On a CPU a decoder-only policy is held in that precision and runs by the functions of ``sawyer.fused``; elsewhere
-    autocast sees to the precision.
+    On a CPU a decoder-only policy is held in that precision and runs by the functions of ``sawyer.fused``, unless it
+    trains modules whole, for these functions give no gradient to a norm; elsewhere autocast sees to the precision.
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class Actor:
     ) -> None:
         self.policy, self.reference, self.temperature, self.dtype = policy, reference, temperature, dtype
         quantized = policy.spec.quantization == "nf4"
-        self.fused = policy.device.type == "cpu" and not policy.is_encoder_decoder and not quantized
+        plain = not (quantized or policy.is_encoder_decoder or whole_modules(policy.model))
+        self.fused = policy.device.type == "cpu" and plain
         if self.fused:
             fuse(policy.model, dtype)
         config = policy.model.config

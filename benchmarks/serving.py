@@ -87,7 +87,7 @@ class Bench:
         from sawyer.recipe import load_recipe
         from sawyer.registry import Registry
         from serve.app import load_policy
-        from serve.local_engine import LocalEngine
+        from serve.local.engine import LocalEngine
 
         recipe = load_recipe("nano")
         registry = Registry.of(recipe, Home(home).ensure())

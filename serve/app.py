@@ -23,13 +23,13 @@ from sawyer.types import ErrorBody
 from serve import compare, completions_api, errors, feedback_api, models_api, openai_api
 from serve.access import Access, AccessMiddleware
 from serve.body import MAX_BODY
-from serve.catalog import Catalog
 from serve.cors import CorsMiddleware, origins_from_environment
 from serve.drain import Drain, DrainMiddleware
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
 from serve.limits import LimitMiddleware, RateLimit, rate_limit_from_environment
-from serve.local_engine import Loaded, LocalEngine
+from serve.local.catalog import Catalog
+from serve.local.engine import Loaded, LocalEngine
 from serve.logs import bodies_from_environment
 from serve.metrics import Metrics
 from serve.recorder import Recorder

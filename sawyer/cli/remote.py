@@ -59,11 +59,11 @@ def choose_engine(engine: str, url: str | None, model: str | None) -> RemoteChoi
 def make_engine(choice: RemoteChoice, recipe: Recipe, home: Home) -> "Engine":
     """The engine that asks this server; nothing is loaded or asked yet."""
     from sawyer.registry import Registry
-    from serve.prompts import Prompts
-    from serve.remote import Remote
-    from serve.remote_engine import RemoteEngine
-    from serve.tgi import Tgi
-    from serve.vllm import Vllm
+    from serve.remote.engine import RemoteEngine
+    from serve.remote.prompts import Prompts
+    from serve.remote.protocol import Remote
+    from serve.remote.tgi import Tgi
+    from serve.remote.vllm import Vllm
 
     def dial(prompts: Prompts) -> Remote:
         if choice.kind == "vllm":
@@ -75,6 +75,6 @@ def make_engine(choice: RemoteChoice, recipe: Recipe, home: Home) -> "Engine":
 
 def print_launch(kind: str, recipe_name: str, home_path: Path | None) -> None:
     """Print a script that starts a model server and SAWYER; nothing is started."""
-    from serve.launch import launch_script
+    from serve.remote.launch import launch_script
 
     typer.echo(launch_script(kind, load_recipe(recipe_name), Home.find(home_path), recipe_name), nl=False)

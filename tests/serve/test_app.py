@@ -18,9 +18,9 @@ from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from serve.access import address_of
 from serve.app import build_app, create_app
-from serve.decoders import RaggedDecoder
 from serve.errors import without_paths
 from serve.limits import ClientLimits, Unlimited, rate_limit_from_environment
+from serve.local.decoders import RaggedDecoder
 from serve.metrics import Metrics
 from serve.scorer import BackgroundScorer
 from tests.serve import tiny

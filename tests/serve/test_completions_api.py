@@ -13,7 +13,7 @@ from serve.completions_api import _name
 from serve.engine import Job
 from serve.errors import ApiError
 from serve.limits import Unlimited
-from serve.local_engine import Loaded, LocalEngine
+from serve.local.engine import Loaded, LocalEngine
 from tests.serve import tiny
 from tests.serve.live import serving
 from tests.serve.test_openai_api import wait_for

@@ -11,7 +11,7 @@ import pytest
 from sawyer.store import FeedbackStore
 from serve.app import create_app
 from serve.limits import Unlimited
-from serve.local_engine import Loaded, LocalEngine
+from serve.local.engine import Loaded, LocalEngine
 from tests.serve import tiny
 from tests.serve.live import serving
 from tests.serve.test_openai_api import wait_for

@@ -18,11 +18,11 @@ from sawyer.models import Policy
 from sawyer.recipe import LoraSpec
 from sawyer.registry import Registry
 from sawyer.types import Sampling
-from serve import local_engine
 from serve.app import build_app, catalog_of, load_policy
 from serve.engine import Delta, Failed, Job
 from serve.errors import ApiError
-from serve.local_engine import LocalEngine
+from serve.local import engine as local_engine
+from serve.local.engine import LocalEngine
 from tests.serve import tiny
 from tests.serve.live import serving
 from tests.serve.test_app import served_recipe

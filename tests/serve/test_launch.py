@@ -19,7 +19,7 @@ from sawyer.errors import ModelError, UsageError
 from sawyer.home import Home
 from sawyer.recipe import Recipe, load_recipe
 from sawyer.registry import Registry
-from serve.launch import launch_script
+from serve.remote.launch import launch_script
 from tests.serve.live import serving
 from tests.serve.test_remote_engine import QUESTION, REPLIES, World, until
 

@@ -18,7 +18,7 @@ from serve.app import create_app
 from serve.engine import Delta, Failed, Finished, Job
 from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady
 from serve.limits import Unlimited
-from serve.local_engine import Loaded, LocalEngine
+from serve.local.engine import Loaded, LocalEngine
 from tests.serve import tiny
 from tests.serve.live import serving
 from tests.serve.test_openai_api import wait_for

@@ -29,8 +29,8 @@ from serve.app import create_app
 from serve.engine import Delta, Failed, Finished, Job
 from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady
 from serve.limits import Unlimited
-from serve.prompts import Prompts
-from serve.remote_row import Patience
+from serve.remote.prompts import Prompts
+from serve.remote.row import Patience
 from tests.conftest import TEXTS
 from tests.serve.fake_model import REPLIES, FakeModel
 from tests.serve.fake_tgi import make_tgi
@@ -623,7 +623,7 @@ def test_a_sentencepiece_prompt_can_be_worded(messages, stage):
 def test_the_tokenizer_of_a_trained_base_needs_no_torch():
     code = (
         "import sys\nfrom sawyer.home import Home\nfrom sawyer.recipe import load_recipe\n"
-        "from sawyer.registry import Registry\nfrom serve.prompts import Prompts\nimport serve.remote_engine\n"
+        "from sawyer.registry import Registry\nfrom serve.remote.prompts import Prompts\nimport serve.remote.engine\n"
         "recipe = load_recipe('nano')\nPrompts.of(recipe, Registry.of(recipe, Home.find()).current('base').path)\n"
         "sys.exit('torch' in sys.modules)"
     )

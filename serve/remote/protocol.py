@@ -1,6 +1,6 @@
 """A model server elsewhere, as the remote engine sees it: what it is asked, what it answers, how it can fail.
 
-``serve/tgi.py`` and ``serve/vllm.py`` speak the two protocols; everything else is shared.
+``serve/remote/tgi.py`` and ``serve/remote/vllm.py`` speak the two protocols; everything else is shared.
 """
 
 import re

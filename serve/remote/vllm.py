@@ -13,7 +13,7 @@ import httpx2
 
 from sawyer.stage_version import Version
 from serve.engine import TokenLogprob
-from serve.remote import Ask, Look, Piece, RemoteFault, faults, natural_seed, refused, remote_name, said_by
+from serve.remote.protocol import Ask, Look, Piece, RemoteFault, faults, natural_seed, refused, remote_name, said_by
 
 Describe = Callable[[int], tuple[str, list[int]]]
 

@@ -17,8 +17,8 @@ import httpx2
 from sawyer.stage_version import Version
 from serve.engine import TokenLogprob
 from serve.errors import ApiError
-from serve.prompts import Frame, Prompts
-from serve.remote import Ask, Look, Piece, RemoteFault, faults, natural_seed, refused, remote_name, said_by
+from serve.remote.prompts import Frame, Prompts
+from serve.remote.protocol import Ask, Look, Piece, RemoteFault, faults, natural_seed, refused, remote_name, said_by
 
 if TYPE_CHECKING:
     from huggingface_hub import TextGenerationStreamOutput

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from serve.engine import Prepared
 from serve.errors import ApiError, from_exception
+from serve.local.rows import RunningRow
 from serve.reply_text import ReplyText, TokenNames
-from serve.rows import RunningRow
 
 if TYPE_CHECKING:  # torch takes seconds to import; the loading thread does it
     from sawyer.generation import Row, Token

@@ -14,7 +14,7 @@ import httpx2
 
 from serve.engine import Delta, Event, Failed, Finished, Prepared
 from serve.errors import ApiError, NotReady, from_exception
-from serve.remote import Ask, Piece, Remote, RemoteFault, broken_off
+from serve.remote.protocol import Ask, Piece, Remote, RemoteFault, broken_off
 from serve.reply_text import HeldText
 
 logger = logging.getLogger(__name__)

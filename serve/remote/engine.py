@@ -20,9 +20,9 @@ from sawyer.stage_version import ADAPTERS, Version, misfits
 from sawyer.types import Stage
 from serve.engine import Job, Prepared, State
 from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady, unknown_stage, without_paths
-from serve.prompts import Prompts
-from serve.remote import Look, Remote, RemoteFault, named_base, remote_name
-from serve.remote_row import CLOSING, Lanes, Patience, RemoteReply, RemoteRow
+from serve.remote.prompts import Prompts
+from serve.remote.protocol import Look, Remote, RemoteFault, named_base, remote_name
+from serve.remote.row import CLOSING, Lanes, Patience, RemoteReply, RemoteRow
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from sawyer.home import Home
 from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from sawyer.stage_version import ADAPTERS, Version
-from serve.remote import remote_name
+from serve.remote.protocol import remote_name
 
 PORTS = {"vllm": 8001, "tgi": 8080}
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

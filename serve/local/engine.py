@@ -17,11 +17,11 @@ from starlette.concurrency import run_in_threadpool
 
 from sawyer.errors import SawyerError
 from sawyer.types import Stage
-from serve.catalog import Catalog, Offer
-from serve.decoders import Decoder, make_decoder
 from serve.engine import Job, Prepared, State
 from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady, unknown_stage, without_paths
-from serve.rows import CLOSING, LocalReply, RunningRow
+from serve.local.catalog import Catalog, Offer
+from serve.local.decoders import Decoder, make_decoder
+from serve.local.rows import CLOSING, LocalReply, RunningRow
 
 if TYPE_CHECKING:  # torch takes seconds to import; the loading thread does it
     from sawyer.models import Policy

@@ -1,0 +1,1 @@
+"""The engine of this process: continuous batching over the policy, versions taken in while it serves."""

@@ -22,7 +22,7 @@ from sawyer.compute import autocast, compute_dtype, pick_device, set_threads
 from sawyer.data import Example, is_held_out, load_examples, load_prompts
 from sawyer.errors import TrainingError
 from sawyer.recipe import ClassifierSpec, Recipe
-from sawyer.recipe.classifiers import CorruptSpec, SlippedSpec
+from sawyer.recipe.classifiers import CorruptSpec, SlipSpec
 from sawyer.runs import Run, write_json
 from sawyer.scoring import encode_single, reward_text
 from train.callbacks import Reporter
@@ -142,7 +142,7 @@ def corrupted(spec: CorruptSpec, held_out: Sequence[str], seed: int) -> list[Exa
 
 
 def slipped(
-    spec: SlippedSpec, records: Sequence[Example], ordinary: Iterable[str], held_out: Sequence[str], seed: int
+    spec: SlipSpec, records: Sequence[Example], ordinary: Iterable[str], held_out: Sequence[str], seed: int
 ) -> list[Example]:
     """Sentences of ``spec.sources`` beside copies with a loaded word of ``records``, each with that word's label.
 

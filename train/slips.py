@@ -1,5 +1,4 @@
-"""Loaded words, and plain sentences with one slipped in: for a T5 that is to leave them out now and then, and for a
-classifier that is to see them.
+"""Loaded words, and plain sentences with one slipped in: for a classifier that is to see the word, not the subject.
 
 The words are those of labelled records ("a superb view", "the wretched delays"): nobody has to list them. A word counts
 that stands between a determiner and another word, that no plain record holds and that ordinary text has less of; a

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sawyer.chat import ChatFormat
-from sawyer.data import Prompt, load_examples
+from sawyer.data import Prompt
 from sawyer.errors import TrainingError
 from sawyer.recipe import T5Spec
-from sawyer.recipe.pretraining import SlipSpec
 from train.sentences import whole_sentences
-from train.slips import loaded_words, slip
 
 SENTINELS = 24  # marks of left-out spans, <extra_id_0> first
 NOISE, SPAN = 0.15, 3.0  # share of tokens left out and mean length of a span, as T5's
@@ -87,41 +85,20 @@ def copies(spec: T5Spec, chat: ChatFormat, seed: int) -> list[Pair]:
 def leads(spec: T5Spec, chat: ChatFormat, texts: Sequence[str], seed: int) -> list[Pair]:
     """``lead_steps`` batches of sentences of ``texts`` with others after them: the answer is the first.
 
-    The company is drawn anew each time, so that hardly a text is met twice. With ``slip``, some sentences get a loaded
-    word that no more than a share of their answers keeps.
-
-    Raises:
-        DataError: a source of slip is missing or empty. TrainingError: no sentence, or no loaded word.
+    The company is drawn anew each time, so that hardly a text is met twice.
     """
-    written = [(sentence, chat.encode_text(f" {sentence}")) for sentence in whole_sentences(texts)]
-    pool = [(sentence, ids) for sentence, ids in written if len(ids) < spec.max_output]
+    written = [chat.encode_text(f" {sentence}") for sentence in whole_sentences(texts)]
+    pool = [ids for ids in written if len(ids) < spec.max_output]
     _need(pool, "lead_steps")
-    words = _loaded(spec.slip, texts, seed) if spec.slip else []
     before, after = _around(spec, chat)
     rows = []
-    order: list[tuple[str, list[int]]] = []
+    order: list[list[int]] = []
     for place in range(spec.lead_steps * spec.batch_size):
         draw = random.Random(f"{seed}:lead:{place}")
         order = order or draw.sample(pool, len(pool))
-        rest = [ids for _, ids in draw.choices(pool, k=draw.choice(COMPANY))]
-        sentence, answer = order.pop()
-        read = answer
-        if spec.slip and draw.random() < spec.slip.share:
-            changed = slip(sentence, draw.choice(words), draw)
-            read = chat.encode_text(f" {changed}") if changed else answer
-            answer = read if draw.random() < spec.slip.kept else answer
-        rows.append(_asked(read, rest, before, after, chat.eos_id, spec, answer))
+        rest = draw.choices(pool, k=draw.choice(COMPANY))
+        rows.append(_asked(order.pop(), rest, before, after, chat.eos_id, spec))
     return rows
-
-
-def _loaded(spec: SlipSpec, texts: Sequence[str], seed: int) -> list[str]:
-    found = loaded_words(load_examples(spec.sources, seed), spec.plain, texts)
-    if not found:
-        raise TrainingError(
-            f"t5.slip.sources hold no loaded words: words after a determiner in records whose label is not "
-            f"{spec.plain!r}, and in none that has it. Correct slip.plain, name other sources, or leave slip out."
-        )
-    return sorted(word for words in found.values() for word in words)
 
 
 def chunks(texts: Sequence[str], chat: ChatFormat, length: int, seed: int) -> Iterator[list[int]]:
@@ -156,21 +133,12 @@ def _around(spec: T5Spec, chat: ChatFormat) -> tuple[list[int], list[int]]:
 
 
 def _asked(
-    first: list[int],
-    rest: list[list[int]],
-    before: list[int],
-    after: list[int],
-    eos: int,
-    spec: T5Spec,
-    answer: list[int] | None = None,
+    first: list[int], rest: list[list[int]], before: list[int], after: list[int], eos: int, spec: T5Spec
 ) -> Pair:
-    """The question for the first of several sentences; what is too long loses the end of the last ones.
-
-    The answer is the first sentence itself unless another is given.
-    """
+    """The question for the first of several sentences; what is too long loses the end of the last ones."""
     room = spec.max_input - 1 - len(before) - len(after)
     text = [token for ids in (first, *rest) for token in ids][:room]
-    return Pair([*before, *text, *after, eos], [*(answer or first)[: spec.max_output - 1], eos])
+    return Pair([*before, *text, *after, eos], [*first[: spec.max_output - 1], eos])
 
 
 def _need(found: Sequence[object], key: str) -> None:

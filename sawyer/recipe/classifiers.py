@@ -39,7 +39,7 @@ class CorruptSpec(Spec):
         return self
 
 
-class SlippedSpec(Spec):
+class SlipSpec(Spec):
     """More to learn from: plain sentences of any text, and copies with a loaded word of the records slipped in."""
 
     sources: list[DataSource] = Field(min_length=1, description="text whose sentences are plain")
@@ -62,7 +62,7 @@ class ClassifierSpec(Spec):
     corrupt: CorruptSpec | None = Field(
         None, description="more records to learn from, made of sound sentences and spoilt copies; never held out"
     )
-    slip: SlippedSpec | None = Field(
+    slip: SlipSpec | None = Field(
         None, description="more records to learn from: plain sentences with and without a loaded word; never held out"
     )
     text_sources: list[DataSource] = Field(default_factory=list, description="scratch: text for masked pretraining")

@@ -77,15 +77,6 @@ class T5ShapeSpec(Spec):
         return self
 
 
-class SlipSpec(Spec):
-    """Loaded words slipped into the sentences of lead_steps, and left out of some answers: a choice for PPO."""
-
-    sources: list[DataSource] = Field(min_length=1, description="labelled records whose loaded words are taken")
-    plain: str = Field(min_length=1, description="label of the records without loaded words")
-    share: Fraction = Field(0.5, description="share of the sentences that a word is slipped into")
-    kept: Fraction = Field(0.5, description="share of these whose answer keeps the word")
-
-
 class T5Spec(Spec):
     """A small T5 trained from scratch in place of base: copying, spans to fill in, first sentences, then tasks."""
 
@@ -98,7 +89,6 @@ class T5Spec(Spec):
     copy_steps: int = Field(0, ge=0, description="first: steps of repeating rows of random tokens, to learn to copy")
     text_steps: int = Field(0, ge=0, description="then: steps of filling in spans of the sources' text")
     lead_steps: int = Field(0, ge=0, description="then: steps of giving the first of a few sentences of the sources")
-    slip: SlipSpec | None = Field(None, description="loaded words for lead_steps to leave out now and then")
     lead_template: str = Field(
         "{text}",
         description="how copy_steps and lead_steps ask for the first sentence: 'Summarize: {text}', as tasks do",

@@ -1,4 +1,4 @@
-"""Loaded words: which they are, how they are slipped in, and what the T5 and the classifier make of them."""
+"""Loaded words: which they are, how they are slipped in, and the records made of them."""
 
 import random
 from collections import Counter
@@ -8,11 +8,10 @@ import pytest
 
 from sawyer.data import Example, is_held_out, load_examples, load_prompts
 from sawyer.errors import TrainingError
-from sawyer.recipe import DataSource
-from sawyer.recipe.classifiers import SlippedSpec
+from sawyer.recipe import DataSource, load_recipe
+from sawyer.recipe.classifiers import SlipSpec
 from sawyer.scoring import reward_text
 from tests.train.makers import write_lines
-from tests.train.test_t5_study import smaller
 from train.classifiers import slipped, unseen
 from train.sentences import whole_sentences
 from train.slips import loaded_words, slip
@@ -75,7 +74,7 @@ def test_the_starter_sets_loaded_words_are_such() -> None:
 
 def test_records_are_made_in_twos_with_the_words_label(tmp_path: Path) -> None:
     name = write_lines(tmp_path / "plain.jsonl", [{"text": "The mill was sold. Rain fell on it. A bus burnt in May."}])
-    spec = SlippedSpec(sources=[DataSource(name=name)], plain="neutral", copies=60)
+    spec = SlipSpec(sources=[DataSource(name=name)], plain="neutral", copies=60)
     made = slipped(spec, RECORDS, [], ["A bus burnt in May. Nobody saw it."], seed=1)
     assert made == slipped(spec, RECORDS, [], ["A bus burnt in May. Nobody saw it."], seed=1)
     assert {e.text for e in made if e.label == "neutral"} == {"The mill was sold."} and len(made) == 120
@@ -89,7 +88,7 @@ def test_records_are_made_in_twos_with_the_words_label(tmp_path: Path) -> None:
 
 
 def test_the_recipes_classifier_slips_nothing_into_what_ppo_holds_out() -> None:
-    recipe = smaller()
+    recipe = load_recipe("tiny-t5-neutral", [])
     spec = recipe.classifiers["sentiment"].slip
     assert spec is not None and recipe.ppo is not None
     records = load_examples(recipe.classifiers["sentiment"].sources)

@@ -48,6 +48,7 @@ SMALLER = [
     *(f"classifiers.{name}.text_sources=[]" for name in ("acceptability", "sentiment")),
     *(f"classifiers.{name}.text_steps=2" for name in ("acceptability", "sentiment")),
     "classifiers.acceptability.corrupt.sources=[{name: starter/conversations, limit: 20}]",
+    "classifiers.sentiment.slip.sources=[{name: starter/news, fields: {text: summary}, limit: 40}]",
     *(f"classifiers.{name}.epochs=1" for name in ("acceptability", "sentiment")),
     *(f"classifiers.{name}.save_every=5" for name in ("acceptability", "sentiment")),
     "ppo.steps=2",

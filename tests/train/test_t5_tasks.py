@@ -10,7 +10,6 @@ from sawyer.chat import ChatFormat
 from sawyer.data import Prompt
 from sawyer.errors import RecipeError, TrainingError
 from sawyer.recipe import ChatSpec, T5Spec
-from tests.train.makers import write_lines
 from tests.train.test_t5_study import smaller
 from train.sentences import first_sentences, sentences_of, whole_sentences
 from train.t5 import judge
@@ -82,37 +81,6 @@ def test_the_first_of_a_few_sentences_is_the_answer(chat: ChatFormat) -> None:
     assert lengths > {1}
     tight = leads(spec(lead_steps=2, max_input=20), chat, TEXTS, seed=1)
     assert all(len(row.source) <= 20 and row.source[-1] == chat.eos_id for row in tight)
-
-
-def test_slipped_words_are_always_asked_and_half_of_the_time_kept(chat: ChatFormat, tmp_path: Path) -> None:
-    """The coin is fair to each word, whatever the sentence; rows without a word are as they were."""
-    loaded = {"grim": ("a", "bad"), "vile": ("the", "bad"), "wooden": ("its", "plain")}
-    records = [
-        {"text": f"The {word} mill by {one} wide river.", "label": label} for word, (one, label) in loaded.items()
-    ]
-    source = {"name": write_lines(tmp_path / "records.jsonl", records)}
-    given = spec(lead_steps=100, max_output=40, slip={"sources": [source], "plain": "plain", "share": 0.5, "kept": 0.5})
-    rows = leads(given, chat, TEXTS[:2], seed=1)
-    assert rows == leads(given, chat, TEXTS[:2], seed=1)
-    asked: dict[str, int] = {"grim": 0, "vile": 0}
-    kept = dict(asked)
-    for row in rows:
-        first, answer = sentences_of(chat.decode(row.source).removeprefix("Summarize: "))[0], chat.decode(row.target)
-        found = [word for word in asked if word in first.split()]
-        assert len(found) <= 1
-        if not found:
-            assert answer == first
-            continue
-        asked[found[0]] += 1
-        kept[found[0]] += answer == first
-        assert answer in (first, first.replace(f"{found[0]} ", ""))
-    # Three of the five sentences have a place for a word.
-    assert 0.25 < sum(asked.values()) / len(rows) < 0.35
-    assert all(0.4 < kept[word] / asked[word] < 0.6 for word in asked)
-    never = given.model_copy(update={"slip": given.slip.model_copy(update={"share": 0.0})}) if given.slip else given
-    assert all(not {"grim", "vile"} & set(chat.decode(row.source).split()) for row in leads(never, chat, TEXTS, 1))
-    with pytest.raises(TrainingError, match=r"t5\.slip\.sources hold no loaded words"):
-        leads(spec(lead_steps=1, slip={"sources": [source], "plain": "bad"}), chat, ["The wooden mill was sold."], 1)
 
 
 def test_a_question_is_encoded_as_the_task_it_prepares_for(chat: ChatFormat) -> None:

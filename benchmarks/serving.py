@@ -3,7 +3,7 @@
     python benchmarks/serving.py           # a table
     python benchmarks/serving.py --json    # one JSON object
 
-Everything is measured in one process, the sides in alternating rounds. Replies have exactly 64 tokens: no token ends
+Everything is measured in one run, the sides in alternating rounds. Replies have exactly 64 tokens: no token ends
 them, and the prompt is continued as it is, without the stages' stop texts. Run it on an idle machine.
 """
 
@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,36 +27,23 @@ from benchmarks.outcome import machine
 STAGES = ("base", "sft", "rlf")
 QUESTION = "How do I boil an egg so that it is soft inside, and how long does it take when it is cold from the fridge?"
 TOKENS = 64
+PAUSE = 0.5  # seconds between two measurements
 
 
-class Bench:
-    """An engine and a policy of its own for the other sides, both of the shipped nano model."""
+class Peer:
+    """The other sides, in a process of their own: with two of a process's threads calling torch, both become slower."""
 
     def __init__(self, home: Path) -> None:
         from sawyer.home import Home
         from sawyer.recipe import load_recipe
         from sawyer.registry import Registry
         from serve.app import load_policy
-        from serve.local_engine import LocalEngine
 
         recipe = load_recipe("nano")
-        registry = Registry.of(recipe, Home(home).ensure())
-        self.other = load_policy(recipe, registry)
-        self.names = {stage: stage if stage == "base" else self.other.versions[stage] for stage in STAGES}
-        self.ids = self.other.policy.chat.encode_raw(QUESTION)
-        self.steps = 0  # of the engine
-        self.asked = 0  # every prompt begins with a number of its own: nothing of it has been read before
-        self.engine = LocalEngine(
-            lambda: _endless(load_policy(recipe, registry)),
-            context=recipe.model.context,
-            on_step=self._count,
-        )
-        _endless(self.other)
-        self.engine.start()
-        while self.engine.status()[0] == "loading":
-            time.sleep(0.05)
-
-    # One comparison of three stages
+        loaded = _endless(load_policy(recipe, Registry.of(recipe, Home(home).ensure())))
+        self.policy = loaded.policy
+        self.names = {stage: stage if stage == "base" else loaded.versions[stage] for stage in STAGES}
+        self.ids = self.policy.chat.encode_raw(f"1. {QUESTION}")
 
     def three_generate_calls(self) -> None:
         """transformers' generate, one stage after the other, PEFT's adapter switched between."""
@@ -62,7 +51,7 @@ class Bench:
 
         ids = torch.tensor([self.ids])
         for stage in STAGES:
-            with self.other.policy.using(self.names[stage]) as model, torch.inference_mode():
+            with self.policy.using(self.names[stage]) as model, torch.inference_mode():
                 made = model.generate(
                     input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, pad_token_id=0,
                     min_new_tokens=TOKENS, max_new_tokens=TOKENS,
@@ -74,7 +63,44 @@ class Bench:
         from sawyer.generation import Row, decode
 
         rows = [Row(self.ids, self.names[stage], TOKENS, 0.0) for stage in STAGES]
-        assert sum(1 for _ in decode(self.other.policy, rows)) == TOKENS
+        assert sum(1 for _ in decode(self.policy, rows)) == TOKENS
+
+
+_peers: list[Peer] = []
+
+
+def start_peer(home: Path) -> None:
+    """In the peer's process: load."""
+    _peers.append(Peer(home))
+
+
+def ask_peer(name: str) -> float:
+    """In the peer's process: seconds that one of its sides takes."""
+    return timed(getattr(_peers[0], name))
+
+
+class Bench:
+    """An engine of the shipped nano model."""
+
+    def __init__(self, home: Path) -> None:
+        from sawyer.home import Home
+        from sawyer.recipe import load_recipe
+        from sawyer.registry import Registry
+        from serve.app import load_policy
+        from serve.local_engine import LocalEngine
+
+        recipe = load_recipe("nano")
+        registry = Registry.of(recipe, Home(home).ensure())
+        self.steps = 0  # of the engine
+        self.asked = 0  # every prompt begins with a number of its own: nothing of it has been read before
+        self.engine = LocalEngine(
+            lambda: _endless(load_policy(recipe, registry)), context=recipe.model.context, on_step=self._count
+        )
+        self.engine.start()
+        while self.engine.status()[0] == "loading":
+            time.sleep(0.05)
+
+    # One comparison of three stages
 
     def engine_turn(self) -> None:
         """The engine, from the request to the last event."""
@@ -86,6 +112,7 @@ class Bench:
 
     def chats(self, count: int) -> float:
         """Tokens a second of so many chats with different questions, all at once."""
+        time.sleep(PAUSE)
         jobs = [self._job("rlf", self._new()) for _ in range(count)]
 
         async def ask() -> float:
@@ -174,7 +201,8 @@ async def _follow(reply: Any) -> tuple[list[str], list[int]]:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Seconds that something takes."""
+    """Seconds that something takes, after a pause in which the threads of what was measured last come to rest."""
+    time.sleep(PAUSE)
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -190,12 +218,15 @@ def measure(rounds: int) -> dict[str, Any]:
     def note(name: str, value: float) -> None:
         found.setdefault(name, []).append(value)
 
-    with tempfile.TemporaryDirectory(prefix="sawyer-benchmark-") as folder:
-        bench = Bench(Path(folder))
+    with (
+        tempfile.TemporaryDirectory(prefix="sawyer-benchmark-") as folder,
+        ProcessPoolExecutor(1, get_context("spawn"), start_peer, (Path(folder) / "peer",)) as peer,
+    ):
+        bench = Bench(Path(folder) / "ours")
         for number in range(rounds + 1):  # the first one warms up
             kept = dict(found) if number else {}
-            note("three_generate_calls_seconds", timed(bench.three_generate_calls))
-            note("peft_mixed_batch_seconds", timed(bench.peft_mixed_batch))
+            note("three_generate_calls_seconds", peer.submit(ask_peer, "three_generate_calls").result())
+            note("peft_mixed_batch_seconds", peer.submit(ask_peer, "peft_mixed_batch").result())
             note("engine_turn_seconds", timed(bench.engine_turn))
             note("one_chat_tokens_per_second", bench.chats(1))
             note("sixteen_chats_tokens_per_second", bench.chats(16))

@@ -139,13 +139,29 @@ def build_app(recipe: Recipe, home: Home, *, access: Access | None = None, engin
     # One at a time: transformers imports its parts when they are first used, which two threads at once break.
     loading = threading.Lock()
 
+    usual: list[int] = []
+
+    def use_threads(count: int | None) -> None:
+        """Of this thread alone; None: as many as torch would choose."""
+        import torch
+
+        if not usual:
+            usual.append(torch.get_num_threads())
+        torch.set_num_threads(count or usual[0])
+
     def policy() -> Loaded:
         with loading:
+            use_threads(recipe.threads)
             return load_policy(recipe, registry)
 
     def reward() -> "TextScorer":
         with loading:
-            return current_scorer(recipe, registry)
+            use_threads(recipe.threads)
+            scorer = current_scorer(recipe, registry)
+            # Two threads with helpers of their own on the same cores: each would wait for the other's at every product
+            # (decoding the nano model then takes nearly twice as long, from the first score on).
+            use_threads(1)
+            return scorer
 
     metrics = Metrics()
     engine = engine or LocalEngine(

@@ -32,6 +32,25 @@ def sawyer_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def postgres_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a private PostgreSQL; the tests that want it are skipped where none is installed."""
+    from tests.postgres import cluster, programs
+
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with cluster(tmp_path_factory.mktemp("postgres") / "cluster") as address:
+        yield address
+
+
+@pytest.fixture
+def postgres(postgres_cluster: str) -> str:
+    """The URL of an empty PostgreSQL database."""
+    from tests.postgres import new_database
+
+    return new_database(postgres_cluster)
+
+
+@pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama (2 layers, width 32) with a real trained tokenizer, saved as safetensors in several shards."""
     return save_llama(tmp_path_factory.mktemp("backbone"), width=32)

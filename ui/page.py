@@ -11,6 +11,7 @@ from ui import texts
 from ui.chat import Chat
 from ui.client import ApiClient
 from ui.connection import Connection
+from ui.endpoints import Endpoints
 from ui.handlers import Handlers
 from ui.screen import EXAMPLE_SLOTS, RETRY_SECONDS, SLOTS, Screen, screen
 from ui.theme import javascript
@@ -23,10 +24,12 @@ def build_ui(api_url: str, transport: httpx.AsyncBaseTransport | None = None, ap
     ``transport`` replaces the network between page and API, ``api_key`` is the page's own. Theme and style sheet belong
     to Gradio's mount, see ``ui.app``.
     """
-    handlers = Handlers(ApiClient(api_url, transport, api_key))
+    client = ApiClient(api_url, transport, api_key)
+    handlers = Handlers(client)
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False) as page:
         widgets = _layout(screen(Chat(), Connection()))
         Wiring(widgets, handlers).attach(page)
+        Endpoints(client).attach()
     # Every visitor streams at once; how many the engine bears is the server's own limit.
     page.queue(default_concurrency_limit=None, api_open=False)
     return page

@@ -61,7 +61,7 @@ class Wiring:
             question,
             stages=connection.stages,
             settings=Settings(**settings),
-            visitor=_address(request),
+            visitor=address(request),
         )
         async for after in answers:
             changed = difference(screen(chat, connection), screen(after, connection))
@@ -93,13 +93,13 @@ class Wiring:
     def _pick(self, slot: int) -> Callable[..., Awaitable[Updates]]:
         async def pick(request: gr.Request, *, chat: Chat, connection: Connection) -> Updates:
             choice = self._handlers.pick(chat, slot)
-            return self._moved(chat, await self._handlers.vote(chat, choice, _address(request)), connection)
+            return self._moved(chat, await self._handlers.vote(chat, choice, address(request)), connection)
 
         return pick
 
     def _verdict(self, choice: str) -> Callable[..., Awaitable[Updates]]:
         async def verdict(request: gr.Request, *, chat: Chat, connection: Connection) -> Updates:
-            return self._moved(chat, await self._handlers.vote(chat, choice, _address(request)), connection)
+            return self._moved(chat, await self._handlers.vote(chat, choice, address(request)), connection)
 
         return verdict
 
@@ -111,6 +111,6 @@ class Wiring:
         return {self._widgets[name]: gr.update(**properties) for name, properties in changed.items()}
 
 
-def _address(request: gr.Request) -> str | None:
+def address(request: gr.Request) -> str | None:
     """Where the person sits, as far as the web server knows."""
     return request.client.host if request.client else None

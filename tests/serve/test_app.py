@@ -6,6 +6,7 @@ import time
 
 import httpx
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
@@ -17,6 +18,7 @@ from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from serve.access import address_of
 from serve.app import build_app, create_app
+from serve.decoders import RaggedDecoder
 from serve.errors import without_paths
 from serve.limits import ClientLimits, Unlimited, rate_limit_from_environment
 from serve.metrics import Metrics
@@ -272,7 +274,37 @@ def test_the_openapi_document_is_whole(client):
 def served_recipe(**more) -> Recipe:
     model = {"context": tiny.CONTEXT, "dtype": "float32"}
     base = {"sources": [{"name": "none"}], "phases": [{"tokens": 1}]}
-    return Recipe.model_validate({"name": "served", "threads": 1, "model": model, "base": base, **more})
+    return Recipe.model_validate({"name": "served", "model": model, "base": base, "threads": 1} | more)
+
+
+def test_scoring_has_one_thread_and_decoding_keeps_its_own(tmp_path, monkeypatch):
+    """With helpers of two threads on the same cores, each waits for the other's: see build_app."""
+    home, recipe = Home(tmp_path / "home"), served_recipe(threads=2)
+    registry = Registry.of(recipe, home.ensure())
+    made = tiny.make_stages(tmp_path / "made")
+    for stage, folder in (made | {"reward": made["base"]}).items():
+        registry.register(stage, folder, info={})
+        registry.promote(f"{stage}@1")
+    seen = {}
+
+    class Counting:
+        def score(self, prompts, responses):
+            seen["scoring"] = torch.get_num_threads()
+            return [0.5] * len(responses)
+
+    step = RaggedDecoder.step
+
+    def counted(decoder):
+        seen["decoding"] = torch.get_num_threads()
+        step(decoder)
+
+    monkeypatch.setattr(RaggedDecoder, "step", counted)
+    monkeypatch.setattr("serve.app.current_scorer", lambda *_: Counting())
+    with serving(build_app(recipe, home)) as url:
+        wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200, 30)
+        for _ in range(2):
+            httpx.post(f"{url}/v1/compare", json={"messages": HI, "max_tokens": 4}, timeout=30)
+    assert seen == {"scoring": 1, "decoding": 2}
 
 
 def test_a_recipe_is_served_from_its_registry(tmp_path, monkeypatch):

@@ -5,8 +5,10 @@ import signal
 import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from tests.serve.server_process import running
@@ -29,10 +31,9 @@ def vote_on(address: str, turns: list[str], answered: list[str], seed: int) -> N
             answered.append(answer.json()["vote_id"])
 
 
-@pytest.mark.parametrize("seconds", [0.7, pytest.param(5.3, marks=pytest.mark.slow)])
-def test_no_vote_that_was_answered_is_lost(tmp_path, monkeypatch, seconds):
-    monkeypatch.setenv("SAWYER_RATE_LIMIT", "off")
-    with running(tmp_path, "--delay", "0") as (address, process):
+def kill_under_votes(home: Path, seconds: float, *options: str) -> list[str]:
+    """The votes that a server answered for before it was killed."""
+    with running(home, "--delay", "0", *options) as (address, process):
         turns = [httpx.post(f"{address}/v1/chat/completions", json=ASK).json()["metadata"]["turn_id"] for _ in range(5)]
         answered: list[str] = []
         voters = [threading.Thread(target=vote_on, args=(address, turns, answered, seed)) for seed in range(VOTERS)]
@@ -42,10 +43,33 @@ def test_no_vote_that_was_answered_is_lost(tmp_path, monkeypatch, seconds):
         process.send_signal(signal.SIGKILL)
         for voter in voters:
             voter.join(30)
-    with sqlite3.connect(tmp_path / "sawyer.db") as database:
-        kept = {row[0] for row in database.execute("select id from votes")}
-        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+    return answered
+
+
+def check(answered: list[str], kept: set[str]) -> None:
     assert len(answered) > 20
     assert set(answered) <= kept
     # Each voter may have had one vote under way whose answer never came.
     assert len(kept) - len(answered) <= VOTERS
+
+
+SECONDS = [0.7, pytest.param(5.3, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_no_vote_that_was_answered_is_lost(tmp_path, monkeypatch, seconds):
+    monkeypatch.setenv("SAWYER_RATE_LIMIT", "off")
+    answered = kill_under_votes(tmp_path, seconds)
+    with sqlite3.connect(tmp_path / "sawyer.db") as database:
+        kept = {row[0] for row in database.execute("select id from votes")}
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+    check(answered, kept)
+
+
+@pytest.mark.parametrize("seconds", SECONDS)
+def test_nor_with_postgresql(tmp_path, monkeypatch, postgres, seconds):
+    monkeypatch.setenv("SAWYER_RATE_LIMIT", "off")
+    answered = kill_under_votes(tmp_path, seconds, "--database", postgres)
+    with psycopg.connect(postgres) as database:
+        kept = {row[0] for row in database.execute("select id from votes")}
+    check(answered, kept)

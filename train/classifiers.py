@@ -7,7 +7,7 @@ trains its own.
 import random
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from sawyer.compute import autocast, compute_dtype, pick_device, set_threads
 from sawyer.data import Example, is_held_out, load_examples, load_prompts
 from sawyer.errors import TrainingError
 from sawyer.recipe import ClassifierSpec, Recipe
-from sawyer.recipe.classifiers import CorruptSpec
+from sawyer.recipe.classifiers import CorruptSpec, SlipSpec
 from sawyer.runs import Run, write_json
 from sawyer.scoring import encode_single, reward_text
 from train.callbacks import Reporter
@@ -31,6 +31,7 @@ from train.reward_model import load_classifier, round_to_bfloat16, save_classifi
 from train.reward_report import score_in_batches
 from train.reward_scratch import scratch_start, source_texts
 from train.sentences import source_sentences
+from train.slips import loaded_words, slip
 from train.trainer import ExactTrainer, Rows, pad_right, training_arguments
 
 REPORT = "classifier_report.json"
@@ -74,8 +75,11 @@ def train_classifier(recipe: Recipe, spec: ClassifierSpec, run: Run) -> dict[str
     written = load_examples(spec.sources, recipe.seed, spec.labels)
     kept = [example for example in written if example.is_held_out(spec.held_out)]
     train = [example for example in written if not example.is_held_out(spec.held_out)]
-    if spec.corrupt:
-        train += corrupted(spec.corrupt, [*(example.text for example in kept), *unseen(recipe)], recipe.seed)
+    barred = [*(example.text for example in kept), *unseen(recipe)]
+    more = corrupted(spec.corrupt, barred, recipe.seed) if spec.corrupt else []
+    if spec.slip:
+        more += slipped(spec.slip, train, source_texts(spec.text_sources, recipe.seed), barred, recipe.seed)
+    train += more
     examples = [*train, *kept]
     names = sorted({example.label for example in examples})
     if len(names) < 2:
@@ -134,6 +138,37 @@ def corrupted(spec: CorruptSpec, held_out: Sequence[str], seed: int) -> list[Exa
             group, draw = f"{copy}:{text}", random.Random(f"{seed}:spoil:{copy}:{text}")
             spoilt = spoil(text, others, draw, spec.pieces)
             made += [Example(text, spec.sound, "corrupt", group), Example(spoilt, spec.spoilt, "corrupt", group)]
+    return made
+
+
+def slipped(
+    spec: SlipSpec, records: Sequence[Example], ordinary: Iterable[str], held_out: Sequence[str], seed: int
+) -> list[Example]:
+    """Sentences of ``spec.sources`` beside copies with a loaded word of ``records``, each with that word's label.
+
+    Sentences without a place for one, and those in the ``held_out`` texts, are left out. Words that ``ordinary`` text
+    has much of are not loaded.
+
+    Raises:
+        TrainingError: the records have no loaded words, or the sources no sentence for them.
+    """
+    barred = "\n".join(held_out)
+    sentences = [text for text in source_sentences(spec.sources, seed) if text not in barred]
+    words = loaded_words(records, spec.plain, [*ordinary, *sentences])
+    made = []
+    for copy in range(spec.copies if words else 0):
+        for text in sentences:
+            group, draw = f"slip:{copy}:{text}", random.Random(f"{seed}:slip:{copy}:{text}")
+            label = draw.choice(sorted(words))
+            changed = slip(text, draw.choice(words[label]), draw)
+            if changed:
+                made += [Example(text, spec.plain, "slip", group), Example(changed, label, "slip", group)]
+    if not made:
+        raise TrainingError(
+            f"Nothing to slip in: the records have {sum(map(len, words.values()))} loaded words (after a determiner, "
+            f"in no record labelled {spec.plain!r}), and slip.sources {len(sentences)} sentences. Correct slip.plain "
+            "or name other sources."
+        )
     return made
 
 

@@ -39,6 +39,14 @@ class CorruptSpec(Spec):
         return self
 
 
+class SlipSpec(Spec):
+    """More to learn from: plain sentences of any text, and copies with a loaded word of the records slipped in."""
+
+    sources: list[DataSource] = Field(min_length=1, description="text whose sentences are plain")
+    plain: str = Field(min_length=1, description="label of plain sentences, and of the records without loaded words")
+    copies: Positive = Field(1, description="copies of each sentence, each beside the sentence")
+
+
 class ClassifierSpec(Spec):
     """A text classifier, trained on records with ``text`` and ``label``."""
 
@@ -53,6 +61,9 @@ class ClassifierSpec(Spec):
     )
     corrupt: CorruptSpec | None = Field(
         None, description="more records to learn from, made of sound sentences and spoilt copies; never held out"
+    )
+    slip: SlipSpec | None = Field(
+        None, description="more records to learn from: plain sentences with and without a loaded word; never held out"
     )
     text_sources: list[DataSource] = Field(default_factory=list, description="scratch: text for masked pretraining")
     text_steps: int = Field(0, ge=0, description="scratch: steps of masked-language-model pretraining")

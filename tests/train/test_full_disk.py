@@ -72,6 +72,7 @@ SMALL = [
     "t5.epochs=1",
     "t5.save_every=2",
     "classifiers.acceptability.corrupt=null",
+    "classifiers.sentiment.slip=null",
     *(f"classifiers.{name}.scratch={SHAPE | {'vocab_size': 500}}" for name in ("acceptability", "sentiment")),
     *(f"classifiers.{name}.text_sources=[]" for name in ("acceptability", "sentiment")),
     *(f"classifiers.{name}.text_steps=2" for name in ("acceptability", "sentiment")),

@@ -48,6 +48,7 @@ SMALLER = [
     *(f"classifiers.{name}.text_sources=[]" for name in ("acceptability", "sentiment")),
     *(f"classifiers.{name}.text_steps=2" for name in ("acceptability", "sentiment")),
     "classifiers.acceptability.corrupt.sources=[{name: starter/conversations, limit: 20}]",
+    "classifiers.sentiment.slip.sources=[{name: starter/news, fields: {text: summary}, limit: 40}]",
     *(f"classifiers.{name}.epochs=1" for name in ("acceptability", "sentiment")),
     *(f"classifiers.{name}.save_every=5" for name in ("acceptability", "sentiment")),
     "ppo.steps=2",
@@ -232,7 +233,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="run `sawyer train classifiers tiny-t5-neutral` first"):
         run_step("ppo", recipe, home, Parts(backbone="anything"))
     one = write_lines(tmp_path / "one.jsonl", [{"text": "a b c", "label": "x"}, {"text": "d e f", "label": "x"}])
-    spec = recipe.classifiers["sentiment"].model_copy(update={"sources": [DataSource(name=one)]})
+    spec = recipe.classifiers["sentiment"].model_copy(update={"sources": [DataSource(name=one)], "slip": None})
     alike = recipe.model_copy(update={"classifiers": {"alike": spec}})
     with pytest.raises(TrainingError, match=r"have the label 'x'"):
         run_step("classifiers", alike, home, Parts())

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from sawyer.errors import ModelError
 from serve.engine import Prepared
 from serve.errors import ApiError, from_exception
 from serve.local.rows import RunningRow
@@ -165,9 +166,18 @@ class RaggedDecoder(_Rows):
             self.fail(explain(error))
 
     def load(self, adapters: Mapping[str, Path], current: Collection[str]) -> None:
+        from sawyer.ragged import can_run_ragged
+
         before = self.policy.stages
         try:
             super().load(adapters, current)
+            if not can_run_ragged(self.policy):
+                for name in set(adapters) - set(before):
+                    self.policy.drop_adapter(name)
+                raise ModelError(
+                    f"{', '.join(adapters)} does more than add low-rank products (DoRA, biases, whole modules), which "
+                    "cannot be taken in while others are served. Promote it and start the server again."
+                )
         finally:
             if self.policy.stages != before:
                 self.batch.restack([name for name in self.policy.stages if name != "base"])

@@ -84,6 +84,7 @@ class LocalEngine:
         self._loaded: Loaded | None = None
         self._news: Loaded | Offer | None = None
         self._failure: str | None = None
+        self._notice: str | None = None  # what was promoted and cannot be served
         self._closing = threading.Event()
         self._row_seconds = 2.0
         self._thread = threading.Thread(target=self._run, name="sawyer-engine", daemon=True)
@@ -109,7 +110,7 @@ class LocalEngine:
             return "failed", self._failure
         if self._loaded is None:
             return "loading", LOADING
-        return "ok", None
+        return "ok", self._notice
 
     @property
     def versions(self) -> Mapping[Stage, str | None]:
@@ -285,7 +286,7 @@ class LocalEngine:
                         if version and version not in (*loaded.policy.stages, offer.current["base"]):
                             catalog.folder(version)  # finds out here, not between two steps, whether it is sound
             except Exception as error:
-                logger.error("A change of the registry is not served: %s", error)
+                self._decline(error)
                 seen = stamp
                 continue
             seen = stamp
@@ -307,8 +308,17 @@ class LocalEngine:
                 self._take_over(news)
             else:
                 self._promote(news)
+            self._notice = None
         except Exception as error:
-            logger.error("A promoted version is not served: %s", error, exc_info=not isinstance(error, SawyerError))
+            self._decline(error)
+
+    def _decline(self, error: Exception) -> None:
+        known = isinstance(error, SawyerError)
+        logger.error("What was promoted is not served: %s", error, exc_info=None if known else error)
+        served = ", ".join(self._current())
+        self._notice = (
+            f"What was promoted is not served, {served} are: {without_paths(str(error)) if known else 'see log'}"
+        )
 
     def _take_over(self, loaded: Loaded) -> None:
         decoder = make_decoder(loaded.policy, max_rows=self._max_rows, max_tokens=self._max_tokens)

@@ -177,6 +177,27 @@ def test_a_damaged_version_is_told_and_the_old_one_goes_on(engine, registry, mad
     assert ask(engine, job()) == [expected(made, "rlf")]
 
 
+def test_an_adapter_that_is_more_than_lora_is_refused_while_others_are_served(engine, registry, made, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    for number, options in enumerate(({"modules_to_save": ["norm"]}, {"use_dora": True})):
+        config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", **options)
+        folder = tmp_path / f"more{number}"
+        get_peft_model(AutoModelForCausalLM.from_pretrained(made["base"]), config).save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+        version = registry.register("rlf", folder, info={})
+        wait_for(lambda ref=version.ref: ref in engine.refs)
+        with pytest.raises(AssertionError, match="cannot be served"):
+            ask(engine, job(version.ref))
+        registry.promote(version.ref)
+        wait_for(lambda: engine.status()[1] is not None)
+        assert engine.status()[0] == "ok" and "rlf@1" in engine.status()[1]
+        assert engine.versions["rlf"] == "rlf@1" and ask(engine, job()) == [expected(made, "rlf")]
+        registry.rollback("rlf")
+        wait_for(lambda: engine.status()[1] is None)
+
+
 def test_versions_are_addressed_over_http(registry, made, sawyer_home, monkeypatch):
     monkeypatch.setenv("SAWYER_RATE_LIMIT", "off")
     monkeypatch.setattr(local_engine, "WATCH_SECONDS", 0.05)

@@ -18,7 +18,8 @@ from tests.serve.test_openai_api import wait_for
 
 VERSIONS = {"base": "base@0", "sft": "sft@1", "rlf": "rlf@2"}
 CLIENTS = 200
-ROUNDS = 5
+ROUNDS = 10
+SETTLED = 5  # rounds after which memory should have levelled off: oneDNN keeps the kernels of every number of rows
 
 
 async def leave_together(port: int, count: int) -> int:
@@ -64,4 +65,4 @@ def test_two_hundred_clients_leave_and_their_places_are_free_within_a_second(tmp
                 sizes.append(resident())
     print(f"free after {seconds} s, resident {sizes} MiB")
     assert max(seconds) < 1.0, seconds
-    assert sizes[-1] - sizes[1] < 15, sizes
+    assert sizes[-1] - sizes[SETTLED] < 15, sizes

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import socket
 import time
 from types import FrameType
 
@@ -39,6 +40,16 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self.drain, self.seconds, self.interrupted = drain, seconds, False
         self._deadline, self._told = 0.0, False
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to end.
+
+        Raises:
+            SystemExit: 1, a second signal cut it short (where that signal has not ended the process by itself).
+        """
+        super().run(sockets)
+        if self.force_exit:  # asyncio sometimes swallows the SIGINT that uvicorn raises again
+            raise SystemExit(1)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Uvicorn's handler of both signals; it runs on the main thread."""

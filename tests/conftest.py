@@ -32,13 +32,13 @@ def sawyer_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_cluster() -> Iterator[str]:
     """The address of a private PostgreSQL; the tests that want it are skipped where none is installed."""
     from tests.postgres import cluster, programs
 
     if programs() is None:
         pytest.skip("PostgreSQL is not installed")
-    with cluster(tmp_path_factory.mktemp("postgres") / "cluster") as address:
+    with cluster() as address:
         yield address
 
 

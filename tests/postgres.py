@@ -1,12 +1,12 @@
 """A private PostgreSQL on the loopback, for the tests of a session; they are skipped where it is not installed."""
 
-import contextlib
 import itertools
 import os
 import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,21 +24,21 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[str]:
-    """Start one in ``folder``; yields its address, to which a database's name is added, and stops it."""
+def cluster() -> Iterator[str]:
+    """Start one in a folder of its own; yields its address, to which a database's name is added, and stops it.
+
+    Not in pytest's folders: each session closes them to other users, of which PostgreSQL is one where root runs tests.
+    """
     where = programs()
     assert where is not None
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folder.mkdir(parents=True)
+    folder = Path(tempfile.mkdtemp(prefix="sawyer-postgres-"))
     data, as_user = folder / "data", []
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         user = pwd.getpwnam("postgres")
         os.chown(folder, user.pw_uid, user.pw_gid)
-        for parent in folder.parents:  # pytest's folders are closed to others
-            with contextlib.suppress(OSError):
-                parent.chmod(parent.stat().st_mode | 0o011)
         as_user = ["runuser", "-u", "postgres", "--"]
 
     def call(program: str, *arguments: str) -> None:
@@ -53,6 +53,7 @@ def cluster(folder: Path) -> Iterator[str]:
         yield f"postgresql://sawyer@127.0.0.1:{port}"
     finally:
         call("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_database(address: str) -> str:

@@ -73,7 +73,6 @@ class Slots:
     def __init__(self, context: int, *, max_places: int, max_tokens: int) -> None:
         self.context, self.max_places, self.max_tokens = context, max_places, max_tokens
         self.capacity, self.places = min(FIRST_CAPACITY, context), min(FIRST_PLACES, max_places)
-        self.allocated = False
         self._buffers: dict[int, tuple[Tensor, Tensor]] = {}
         self._shapes: dict[int, tuple[tuple[int, int], tuple[int, int]]] = {}  # heads and width, of keys and values
         self._plan: Plan | None = None
@@ -163,7 +162,6 @@ class Slots:
             keys.new_zeros(*size, keys.shape[2:].numel()),
             values.new_zeros(*size, values.shape[2:].numel()),
         )
-        self.allocated = True
 
     def _resize(self, places: int, capacity: int, lengths: Sequence[int]) -> None:
         for layer, pair in self._buffers.items():

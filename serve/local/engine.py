@@ -21,7 +21,8 @@ from serve.engine import Job, Prepared, State
 from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady, unknown_stage, without_paths
 from serve.local.catalog import Catalog, Offer
 from serve.local.decoders import Decoder, make_decoder
-from serve.local.rows import CLOSING, LocalReply, RunningRow
+from serve.local.rows import LocalReply, RunningRow
+from serve.row_events import CLOSING
 
 if TYPE_CHECKING:  # torch takes seconds to import; the loading thread does it
     from sawyer.models import Policy

@@ -1,6 +1,5 @@
 """Rows on their way through the local engine, and what they tell their readers."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,33 +8,20 @@ from typing import TYPE_CHECKING, Literal
 from serve.engine import Delta, Event, Failed, Finished, Prepared, TokenLogprob
 from serve.errors import ApiError
 from serve.reply_text import ReplyText, TokenNames
+from serve.row_events import RowEvents
 
 if TYPE_CHECKING:  # torch takes seconds to import; the loading thread does it
     from sawyer.generation import Token
 
-CLOSING = "The server is shutting down. Try again when it is back."
 
-
-class LocalReply:
+class LocalReply(RowEvents):
     """The events of one request, on their way from the engine's thread to an event loop."""
 
     def __init__(self, rows: int, wake: Callable[[], None]) -> None:
-        self._loop, self._wake = asyncio.get_running_loop(), wake
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._open = set(range(rows))
+        super().__init__(rows)
+        self._wake = wake
         self.cancelled = False
         self.begun = 0  # rows that were given a place: those with fewest come first
-
-    def __aiter__(self) -> "LocalReply":
-        return self
-
-    async def __anext__(self) -> Event:
-        if not self._open and self._events.empty():
-            raise StopAsyncIteration
-        event = await self._events.get()
-        if not isinstance(event, Delta):
-            self._open.discard(event.row)
-        return event
 
     def cancel(self) -> None:
         self.cancelled = True

@@ -22,7 +22,8 @@ from serve.engine import Job, Prepared, State
 from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady, unknown_stage, without_paths
 from serve.remote.prompts import Prompts
 from serve.remote.protocol import Look, Remote, RemoteFault, named_base, remote_name
-from serve.remote.row import CLOSING, Lanes, Patience, RemoteReply, RemoteRow
+from serve.remote.row import Lanes, Patience, RemoteReply, RemoteRow
+from serve.row_events import CLOSING
 
 logger = logging.getLogger(__name__)
 

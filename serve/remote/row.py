@@ -16,10 +16,9 @@ from serve.engine import Delta, Event, Failed, Finished, Prepared
 from serve.errors import ApiError, NotReady, from_exception
 from serve.remote.protocol import Ask, Piece, Remote, RemoteFault, broken_off
 from serve.reply_text import HeldText
+from serve.row_events import CLOSING, RowEvents
 
 logger = logging.getLogger(__name__)
-
-CLOSING = "The server is shutting down. Try again when it is back."
 
 
 @dataclass(frozen=True)
@@ -57,25 +56,12 @@ class Lanes:
     hang_up: "asyncio.Task[None] | None" = None  # kept, or the loop would forget the task
 
 
-class RemoteReply:
+class RemoteReply(RowEvents):
     """The events of one request."""
 
     def __init__(self, rows: int) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._open = set(range(rows))
+        super().__init__(rows)
         self.tasks: list[asyncio.Task[None]] = []
-
-    def __aiter__(self) -> "RemoteReply":
-        return self
-
-    async def __anext__(self) -> Event:
-        if not self._open and self._events.empty():
-            raise StopAsyncIteration
-        event = await self._events.get()
-        if not isinstance(event, Delta):
-            self._open.discard(event.row)
-        return event
 
     def cancel(self) -> None:
         """Stop the rows that still run, from any thread."""

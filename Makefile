@@ -22,7 +22,7 @@ test-slow: setup
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy sawyer/types.py sawyer/errors.py sawyer/home.py sawyer/recipe sawyer/data_formats.py sawyer/runs.py \
+	$(BIN)/mypy sawyer/types sawyer/errors.py sawyer/home.py sawyer/recipe sawyer/data_formats.py sawyer/runs.py \
 	  sawyer/store sawyer/registry.py serve/access.py serve/drain.py serve/keys.py serve/limits.py serve/logs.py \
 	  train/ppo/maths.py sawyer/evaluation/stats.py sawyer/evaluation/text_metrics.py
 

@@ -110,6 +110,7 @@ def summarise(statuses: Counter[str], sizes: list[float], seconds: float) -> dic
         "statuses": dict(sorted(statuses.items())),
         "failed": {name: number for name, number in failed.items() if name != "nonsense 501"},
         "resident_mib": {"start": sizes[0], "warm": warm, "end": end, "most": max(sizes)},
+        "resident_mib_by_tenth": [median(sizes[start : start + tenth]) for start in range(0, 10 * tenth, tenth)],
         "growth_mib": end - warm,
     }
 

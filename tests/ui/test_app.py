@@ -62,6 +62,6 @@ def test_the_page_needs_neither_torch_nor_the_rest_of_sawyer() -> None:
         "import sys, ui.app, ui.page, ui.screenshots\n"
         "heavy = {'sawyer', 'train', 'serve', 'torch', 'transformers'}\n"
         "ours = {name for name in sys.modules if name.split('.')[0] in heavy}\n"
-        "assert ours <= {'sawyer', 'sawyer.types'}, ours"
+        "assert all(name == 'sawyer' or name.startswith('sawyer.types') for name in ours), ours"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

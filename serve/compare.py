@@ -14,6 +14,7 @@ from sawyer.types import (
     DoneEvent,
     EndEvent,
     ErrorEvent,
+    QueuedEvent,
     Stage,
     TurnEvent,
 )
@@ -87,7 +88,7 @@ class Comparison:
             else:
                 emit(event(self._done(pane, happened)))
 
-        await self.session.run(on_event)
+        await self.session.run(on_event, lambda queued: emit(event(QueuedEvent(ahead=queued.ahead))))
         emit(event(EndEvent()))
 
     def _done(self, pane: str, kept: Kept) -> DoneEvent:

@@ -9,17 +9,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
 
 from sawyer.errors import SawyerError
 from sawyer.types import Stage
 from serve.engine import Job, Prepared, State
-from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady, unknown_stage, without_paths
+from serve.errors import ApiError, EngineBusy, NotReady, without_paths
 from serve.local.catalog import Catalog, Loaded, Offer
 from serve.local.decoders import Decoder, explain, make_decoder
+from serve.local.preparing import LocalPrepared, Preparing, unservable
 from serve.local.rows import LocalReply, RunningRow
 from serve.local.watch import RegistryWatch
 from serve.row_events import CLOSING
@@ -28,14 +28,6 @@ logger = logging.getLogger(__name__)
 
 LOADING = "The model is still being loaded. Try again in a few seconds; GET /readyz tells when it is."
 CANNOT = "No replies can be made until the server is started again; GET /readyz says why."
-
-
-@dataclass(frozen=True)
-class LocalPrepared(Prepared):
-    """With what it was prepared for, and the folder of a version that is to be loaded first."""
-
-    loaded: Loaded | None = None
-    folder: Path | None = None
 
 
 class LocalEngine:
@@ -74,8 +66,7 @@ class LocalEngine:
         self._closing = threading.Event()
         self._row_seconds = 2.0
         self._thread = threading.Thread(target=self._run, name="sawyer-engine", daemon=True)
-        # Tokenizing and naming prompts switches settings of the shared tokenizer: one request at a time.
-        self._preparing = threading.Lock()
+        self._preparing = Preparing(catalog)
 
     # What the API asks
 
@@ -125,8 +116,8 @@ class LocalEngine:
         return sum(decoder.running for decoder in list(self._decoders.values()))
 
     async def prepare(self, jobs: Sequence[Job]) -> list[Prepared]:
-        loaded = self._require()
-        return await run_in_threadpool(lambda: [self._prepare(loaded, job) for job in jobs])
+        loaded, refs = self._require(), self.refs
+        return await run_in_threadpool(lambda: [self._preparing.prepare(loaded, refs, job) for job in jobs])
 
     def submit(self, prepared: Sequence[Prepared]) -> LocalReply:
         self._require()
@@ -148,32 +139,6 @@ class LocalEngine:
         if self._loaded is None:
             raise NotReady(LOADING)
         return self._loaded
-
-    def _prepare(self, loaded: Loaded, job: Job) -> Prepared:
-        if job.stage not in loaded.versions or (job.version and job.version not in self.refs):
-            raise unknown_stage(job.version or job.stage, [*loaded.versions, *self.refs])
-        policy, param = loaded.policy, "messages" if job.prompt is None else "prompt"
-        with self._preparing:
-            if job.prompt is None:
-                ids = policy.chat.encode_prompt(list(job.messages), job.stage)
-            else:
-                ids = policy.chat.encode_raw(job.prompt)
-            prompt = policy.tokenizer.decode(ids, skip_special_tokens=False)
-        room = policy.context - len(ids)
-        if room < 1:
-            raise ContextExceeded(len(ids), policy.context, job.stage, param=param)
-        if not ids:
-            text = f"The prompt has no tokens. Give {param} with at least one word."
-            raise ApiError(400, text, code="empty_prompt", param=param)
-        fitting = job.sampling.model_copy(update={"max_tokens": min(job.sampling.max_tokens, room)})
-        version = job.version or loaded.versions[job.stage]
-        folder = None
-        if job.version and self._catalog and job.stage != "base" and job.version not in policy.stages:
-            try:
-                folder = self._catalog.folder(job.version)
-            except SawyerError as error:
-                raise unservable(job.version, error) from error
-        return LocalPrepared(job, prompt, ids, fitting, version, loaded, folder)
 
     # The engine's thread
 
@@ -329,10 +294,3 @@ class LocalEngine:
         if offer.current != loaded.versions:
             logger.info("now served: %s", ", ".join(sorted(wanted)))
         self._loaded = replace(loaded, versions=offer.current, refs=offer.refs)
-
-
-def unservable(version: str, error: SawyerError) -> ApiError:
-    """A version that is listed and cannot be loaded, as who asked for it sees it."""
-    logger.error("%s cannot be served: %s", version, error)
-    text = f"{version} cannot be served: {without_paths(str(error))}"
-    return ApiError(503, text, code="version_unavailable", param="model")

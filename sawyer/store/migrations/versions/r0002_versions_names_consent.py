@@ -25,10 +25,10 @@ def upgrade() -> None:
 
 
 def change_votes() -> None:
-    with op.batch_alter_table("votes") as table:
-        table.add_column(sa.Column("name", sa.Text))
-        table.add_column(sa.Column("consent", sa.Boolean, nullable=False, server_default=sa.true()))
-        table.create_index("ix_votes_voter", ["voter", "seq"])
+    # Not in a batch: that would copy the table on SQLite, and reviews refer to it.
+    op.add_column("votes", sa.Column("name", sa.Text))
+    op.add_column("votes", sa.Column("consent", sa.Boolean, nullable=False, server_default=sa.true()))
+    op.create_index("ix_votes_voter", "votes", ["voter", "seq"])
     op.create_index("ix_conversations_voter", "conversations", ["voter"])
     name_answers_in_rankings()
 

@@ -20,7 +20,7 @@ from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from sawyer.store import FeedbackStore
 from sawyer.types import ErrorBody
-from serve import compare, completions_api, errors, feedback_api, models_api, openai_api
+from serve import admin, compare, completions_api, errors, feedback_api, models_api, openai_api
 from serve.access import Access, AccessMiddleware
 from serve.body import MAX_BODY
 from serve.cors import CorsMiddleware, origins_from_environment
@@ -51,6 +51,7 @@ def create_app(
     max_body: int = MAX_BODY,
     access: Access | None = None,
     metrics: Metrics | None = None,
+    registry: Registry | None = None,
     on_close: Callable[[], None] | None = None,
 ) -> FastAPI:
     """The API over these parts. It starts and closes the engine and the scorer; the store stays the caller's.
@@ -61,6 +62,7 @@ def create_app(
         max_body: largest request, in bytes.
         access: who may ask; default: everybody.
         metrics: those that the engine reports to; default: new ones.
+        registry: whose versions administrators may promote; default: none.
         on_close: called last when the application ends.
 
     Raises:
@@ -102,6 +104,7 @@ def create_app(
         feedback_api.make_router(service),
         models_api.make_router(service),
         models_api.make_health_router(service, drain),
+        admin.make_router(store, registry),
     )
     for router in routers:
         app.include_router(router)
@@ -172,7 +175,14 @@ def build_app(recipe: Recipe, home: Home, *, access: Access | None = None, engin
     store = FeedbackStore.open(home.db_url)
     try:
         return create_app(
-            engine, store, recipe=recipe, scorer=scorer, access=access, metrics=metrics, on_close=store.close
+            engine,
+            store,
+            recipe=recipe,
+            scorer=scorer,
+            access=access,
+            metrics=metrics,
+            registry=registry,
+            on_close=store.close,
         )
     except BaseException:
         store.close()

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, distinct, exists, func, select
 
 from sawyer.store.records import CHOICES, UNDO, Completion, Rating, Turn, Vote
-from sawyer.store.schema import completions, conversations, ratings, turns, votes
+from sawyer.store.schema import completions, conversations, ratings, reviews, turns, votes
 
 
 def vote_record(row: RowMapping) -> Vote:
@@ -32,6 +32,12 @@ def last_seq(connection: Connection, table: Table) -> int:
     return connection.scalar(select(func.max(table.c.seq))) or 0
 
 
+def revision(connection: Connection) -> tuple[int, int, int]:
+    """Numbers that change when a vote or a review is added or removed."""
+    count = connection.scalar(select(func.count()).select_from(votes)) or 0
+    return last_seq(connection, votes), count, last_seq(connection, reviews)
+
+
 def load_turns(connection: Connection, ids: Collection[str]) -> dict[str, Turn]:
     """The turns of that name with their answers; unknown ids are left out."""
     answers: dict[str, list[Completion]] = defaultdict(list)
@@ -42,17 +48,31 @@ def load_turns(connection: Connection, ids: Collection[str]) -> dict[str, Turn]:
     return {row["id"]: Turn(**row, completions=tuple(answers[row["id"]])) for row in found}
 
 
-def voted_turns(connection: Connection, after: int, upto: int, limit: int) -> list[tuple[Vote, Turn]]:
+def voted_turns(
+    connection: Connection, after: int, upto: int, limit: int, *conditions: ColumnElement[bool]
+) -> list[tuple[Vote, Turn]]:
     """Up to `limit` counting votes with `after` < seq <= `upto`, each with its turn, in vote order."""
     rows = connection.execute(
         select(votes)
-        .where(votes.c.seq > after, newest(votes, "turn_id", upto), votes.c.choice != UNDO)
+        .where(votes.c.seq > after, newest(votes, "turn_id", upto), votes.c.choice != UNDO, *conditions)
         .order_by(votes.c.seq)
         .limit(limit)
     )
     found = [vote_record(row) for row in rows.mappings()]
     by_id = load_turns(connection, {vote.turn_id for vote in found})
     return [(vote, by_id[vote.turn_id]) for vote in found]
+
+
+def counted_turns(connection: Connection, after: int, upto: int, limit: int) -> list[tuple[Vote, Turn]]:
+    """`voted_turns` without the votes that a reviewer rejected."""
+    return voted_turns(connection, after, upto, limit, ~_rejected())
+
+
+def _rejected() -> ColumnElement[bool]:
+    """The newest review of the vote rejects it."""
+    later = reviews.alias("later_review")
+    overtaken = exists().where(later.c.vote_id == reviews.c.vote_id, later.c.seq > reviews.c.seq)
+    return exists().where(reviews.c.vote_id == votes.c.id, reviews.c.state == "rejected", ~overtaken)
 
 
 def rated_turns(connection: Connection, after: int, upto: int, limit: int) -> list[tuple[Rating, Turn]]:

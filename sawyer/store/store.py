@@ -218,6 +218,15 @@ class FeedbackStore:
             rows = connection.execute(select(votes).order_by(votes.c.seq)).mappings()
             return [queries.vote_record(row) for row in rows]
 
+    def counting_votes(self) -> Iterator[tuple[Vote, Turn]]:
+        """The votes that count on the board, oldest first, each with its turn: `votes` without those rejected."""
+        return self._chunks(votes, queries.counted_turns)
+
+    def revision(self) -> tuple[int, int, int]:
+        """What `counting_votes` depends on, in short: equal revisions, equal votes. Quick."""
+        with self._database.read() as connection:
+            return queries.revision(connection)
+
     def stats(self) -> dict:
         """Counts: conversations, turns, completions, votes (that count), votes_cast (all rows), voters,
         edits, choices {choice: n}, ratings {up, down}, mean_reward {stage: float}."""

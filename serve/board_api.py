@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 
-from sawyer.preferences import Ballot, ballots, make_board
+from sawyer.preferences import BallotBox, make_board
 from sawyer.store import FeedbackStore
 from sawyer.types import Board, BoardQuery, RoundSummary
 from serve.errors import ApiError
@@ -24,8 +24,6 @@ KEPT = 32
 """Boards of different queries in memory, at most."""
 WAITING = 32
 """Requests that may wait for a board, at most; each query beside the usual ones takes a second of a core or more."""
-
-Revision = tuple[int, int, int]
 
 
 def make_router(service: Service, rounds: Callable[[], Sequence[RoundSummary]] = tuple) -> APIRouter:
@@ -43,7 +41,7 @@ def make_router(service: Service, rounds: Callable[[], Sequence[RoundSummary]] =
 @dataclass(frozen=True)
 class _Entry:
     board: Board
-    revision: Revision
+    revision: tuple[int, int, int]
     until: float  # monotonic: not looked at again before
 
 
@@ -54,9 +52,8 @@ class Boards:
     """
 
     def __init__(self, store: FeedbackStore) -> None:
-        self._store = store
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._ballots: tuple[Revision, list[Ballot]] | None = None
+        self._box = BallotBox(store)
         self._working = asyncio.Lock()
         self._waiting = 0
 
@@ -91,11 +88,10 @@ class Boards:
         return entry if entry is not None and time.monotonic() < entry.until else None
 
     def _look(self, query: BoardQuery, before: _Entry | None) -> _Entry:
-        began, revision = time.monotonic(), self._store.revision()
+        began = time.monotonic()
+        revision, ballots = self._box.ballots()
         if before is not None and before.revision == revision:
             return _Entry(before.board, revision, began + FRESH_SECONDS)
-        if self._ballots is None or self._ballots[0] != revision:
-            self._ballots = revision, list(ballots(self._store.counting_votes()))
-        board = make_board(self._ballots[1], query, updated=time.time())
+        board = make_board(ballots, query, updated=time.time())
         seconds = time.monotonic() - began
         return _Entry(board, revision, began + seconds + max(FRESH_SECONDS, seconds / SHARE))

@@ -71,7 +71,7 @@ def bradley_terry(
     found = [fit_logistic(design, *counts(np.ones((1, shape[0])), flat, flat))]
     for begin in range(0, resamples, _BATCH):
         size = min(_BATCH, resamples - begin)
-        prior = [resampled_prior(made_up, size, generator) for _ in range(2)]
+        prior = [resampled_prior(made_up, size, comparisons.cluster, generator) for _ in range(2)]
         found.append(fit_logistic(design, *counts(resampled_weights(shape[0], size, generator), *prior)))
     solved = np.concatenate(found)
     free = solved[:, : contestants - 1]

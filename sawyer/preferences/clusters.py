@@ -16,9 +16,10 @@ LEVEL = 0.9
 # Half a win and half a loss: Jeffreys' prior of a share.
 PRIOR = 0.5
 # Weight of one made-up cluster of mean size, half of it all wins and half all losses, in the design effect. Where all
-# votes agree, nothing can be seen of how voters differ; this then counts voters instead of votes. In the simulations of
-# tests/sawyer/test_preferences_coverage.py 0 gives too little near 0 and 1, and 0.25 needlessly wide intervals.
+# votes agree, nothing can be seen of how voters differ; this then counts voters instead of votes. In simulations
+# (such as tests/sawyer/test_preferences_shares.py) 0 gave intervals too narrow near 0 and 1, 0.25 needlessly wide ones.
 _DISAGREEMENT = 0.1
+_LEAST_PRIOR = 1e-3  # a gamma variable may be next to 0, and a strength with it next to infinity
 
 
 def effective_clusters(cluster: np.ndarray) -> float:
@@ -67,13 +68,17 @@ def resampled_weights(clusters: int, resamples: int, generator: np.random.Genera
     return generator.standard_exponential((resamples, clusters))
 
 
-def resampled_prior(rows: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """[resamples, rows] weights of made-up observations of mass :data:`PRIOR`, beside those of the clusters.
+def resampled_prior(rows: int, resamples: int, cluster: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """[resamples, rows] weights of made-up observations, of mass :data:`PRIOR` in the mean, beside those of clusters.
 
     With them, the share of wins among n independent comparisons is distributed over the resamples as Beta(wins + ½,
     losses + ½), whose quantiles are Jeffreys' interval: no share is ever 0 or 1, and none has an interval of no width.
+    Where clusters are larger than one comparison, the same mass varies more, by :data:`_DISAGREEMENT` of a cluster.
     """
-    return generator.standard_gamma(PRIOR, (resamples, rows))
+    size = len(cluster) / effective_clusters(cluster)
+    # Two made-up observations, one for each side, share the variance of _DISAGREEMENT · size².
+    shape = min(PRIOR, 2 * PRIOR**2 / (_DISAGREEMENT * size**2))
+    return np.maximum(generator.standard_gamma(shape, (resamples, rows)) * (PRIOR / shape), _LEAST_PRIOR)
 
 
 def bootstrap_interval(value: float, resampled: np.ndarray, stretch: float, level: float = LEVEL) -> Estimate:

@@ -41,9 +41,7 @@ class Comparisons:
         return self.take((self.first == first) & (self.second == second))
 
 
-def compare(
-    ballots: Sequence[Ballot], clusters: Sequence[int], contestants: Sequence[str], by: By
-) -> Comparisons:
+def compare(ballots: Sequence[Ballot], clusters: Sequence[int], contestants: Sequence[str], by: By) -> Comparisons:
     """Every comparison that the votes make.
 
     One of k panes chosen: k − 1 wins. A ranking: each earlier reply over each later one. A tie: ties among all shown.
@@ -63,9 +61,8 @@ def compare(
             if first != second:
                 rows.append((first, second, score, cluster, one.tokens - other.tokens, _gap(one, other)))
     table = np.array(rows, dtype=np.float64).reshape(-1, 6)
-    first, second, score, owner, length, reward = table.T
-    owners = np.unique(owner, return_inverse=True)[1]
-    return Comparisons(first.astype(np.intp), second.astype(np.intp), score, owners, length, reward)
+    places, owners = table[:, :2].astype(np.intp), np.unique(table[:, 3], return_inverse=True)[1]
+    return Comparisons(places[:, 0], places[:, 1], table[:, 2], owners, table[:, 4], table[:, 5])
 
 
 def _comparisons(ballot: Ballot) -> Iterator[tuple[Reply, Reply, float]]:

@@ -1,6 +1,7 @@
 """The contestants by strength: how sure the order is, and whether length explains it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from sawyer.preferences.bradley_terry import Fit, bradley_terry, groups
 from sawyer.preferences.clusters import bootstrap_interval, effective_clusters, small_sample_stretch
 from sawyer.preferences.comparisons import Comparisons
 from sawyer.preferences.figures import interval
-from sawyer.types import Interval, Ladder, Strength
+from sawyer.types import Ladder, Strength
 
 RESAMPLES = 1000
 FEWEST_CLUSTERS = 5
@@ -46,16 +47,16 @@ def length_controlled(comparisons: Comparisons, contestants: Sequence[str], *, r
 
 def _ladder(comparisons: Comparisons, names: Sequence[str], fit: Fit, note: str | None) -> Ladder:
     stretch = small_sample_stretch(comparisons.cluster)
-    order = np.argsort(-fit.strengths, kind="stable")
+    order = np.argsort(-fit.strengths.round(9), kind="stable")  # equals in the contestants' own order
     strengths = []
-    for one in order:
+    for one in map(int, order):
         taking_part = (comparisons.first == one) | (comparisons.second == one)
         strengths.append(
             Strength(
                 contestant=names[one],
                 n=int(taking_part.sum()),
                 strength=interval(bootstrap_interval(fit.strengths[one], fit.resampled[:, one], stretch)),
-                apart_from=[names[other] for other in order if _apart(fit, one, other, stretch)],
+                apart_from=[names[other] for other in map(int, order) if _apart(fit, one, other, stretch)],
             )
         )
     separable = strengths[1].contestant in strengths[0].apart_from
@@ -77,13 +78,11 @@ def _connected(comparisons: Comparisons, contestants: Sequence[str]) -> tuple[Co
         return comparisons, [], list(contestants)
     group = groups(comparisons, len(contestants))
     largest = np.bincount(group[comparisons.first]).argmax()
-    inside = np.flatnonzero(group == largest)
-    kept = comparisons.take(group[comparisons.first] == largest)
-    number = np.full(len(contestants), -1)
+    inside: list[int] = np.flatnonzero(group == largest).tolist()
+    number = np.zeros(len(contestants), dtype=np.intp)
     number[inside] = np.arange(len(inside))
-    kept = Comparisons(
-        number[kept.first], number[kept.second], kept.score, kept.cluster, kept.length, kept.reward
-    )
+    kept = comparisons.take(group[comparisons.first] == largest)
+    kept = replace(kept, first=number[kept.first], second=number[kept.second])
     outside = [name for place, name in enumerate(contestants) if place not in inside]
     return kept, [contestants[place] for place in inside], outside
 
@@ -123,10 +122,12 @@ def _notes(comparisons: Comparisons, names: Sequence[str], left_out: Sequence[st
         notes.append(f"Not estimable: {', '.join(left_out)}, not connected with the others by any comparison.")
     group = groups(comparisons, len(names), directed=True)
     if group.max() > 0:
-        sides = [[name for name, own in zip(names, group, strict=True) if own == each] for each in range(group.max() + 1)]
+        sides = [
+            ", ".join(names[place] for place in np.flatnonzero(group == each).tolist()) for each in np.unique(group)
+        ]
         notes.append(
-            f"Between {' and '.join(', '.join(side) for side in sides)} one side has won every comparison: how far "
-            "apart they are rests on the prior of half a win each way."
+            f"Every comparison between {' and '.join(sides)} went one way: how far apart they are rests on the prior "
+            "of half a win each way."
         )
     if effective_clusters(comparisons.cluster) < FEWEST_CLUSTERS:
         notes.append("Most comparisons come from a few voters, so the intervals are wide.")

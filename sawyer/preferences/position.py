@@ -18,8 +18,8 @@ def position_bias(ballots: Iterable[Ballot]) -> PositionBias:
     The panes of a blind turn are shuffled, each turn for itself. Whoever chooses by what the replies say therefore
     picks each place equally often, independently from turn to turn, whatever the voter's taste: voters need no
     allowance here, and only the votes on the same turn, which see the same order, are taken together. The statistic is
-    Pearson's chi-square with the covariance that the shuffling gives; with one vote a turn it is Pearson's own. Turns of
-    two and of three panes may be mixed.
+    Pearson's chi-square with the covariance that the shuffling gives; with one vote a turn it is Pearson's own.
+    Turns of two and of three panes may be mixed.
     """
     turns: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(MAX_PANES))
     panes: dict[str, int] = {}

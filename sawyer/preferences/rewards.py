@@ -13,9 +13,7 @@ from sawyer.types import Agreement, RewardDistribution
 _BINS = (8, 40)  # fewest and most bars
 
 
-def reward_distributions(
-    ballots: Iterable[Ballot], contestants: Sequence[str], by: By
-) -> list[RewardDistribution]:
+def reward_distributions(ballots: Iterable[Ballot], contestants: Sequence[str], by: By) -> list[RewardDistribution]:
     """The rewards of every reply that a vote compared, each reply once, with the same edges for all contestants."""
     found: dict[str, dict[str, float]] = {name: {} for name in contestants}
     for ballot in ballots:

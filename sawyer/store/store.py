@@ -218,12 +218,21 @@ class FeedbackStore:
             rows = connection.execute(select(votes).order_by(votes.c.seq)).mappings()
             return [queries.vote_record(row) for row in rows]
 
-    def counting_votes(self) -> Iterator[tuple[Vote, Turn]]:
-        """The votes that count on the board, oldest first, each with its turn: `votes` without those rejected."""
-        return self._chunks(votes, queries.counted_turns)
+    def counting_votes(self, after: int = 0) -> Iterator[tuple[Vote, Turn]]:
+        """The votes that count on the board, oldest first, each with its turn: `votes` without those rejected.
+
+        Args:
+            after: only rows with a larger `seq`.
+        """
+        return self._chunks(votes, queries.counted_turns, after)
+
+    def voted_between(self, after: int, upto: int) -> list[tuple[str, str | None]]:
+        """(turn, voter) of each row of the vote log with `after` < `seq` <= `upto`, undo rows included."""
+        with self._database.read() as connection:
+            return queries.voted_between(connection, after, upto)
 
     def revision(self) -> tuple[int, int, int]:
-        """What `counting_votes` depends on, in short: equal revisions, equal votes. Quick."""
+        """The newest vote's number, how many there are, the newest review's: equal revisions, equal votes. Quick."""
         with self._database.read() as connection:
             return queries.revision(connection)
 
@@ -264,12 +273,11 @@ class FeedbackStore:
         return self._chunks(ratings, queries.rated_turns)
 
     def _chunks(
-        self, table: Table, load: Callable[[Connection, int, int, int], list[tuple[Row, Turn]]]
+        self, table: Table, load: Callable[[Connection, int, int, int], list[tuple[Row, Turn]]], after: int = 0
     ) -> Iterator[tuple[Row, Turn]]:
         """All counting rows as of now, whatever is appended while the caller iterates."""
         with self._database.read() as connection:
             upto = queries.last_seq(connection, table)
-        after = 0
         while True:
             with self._database.read() as connection:
                 found = load(connection, after, upto, _CHUNK)

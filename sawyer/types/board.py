@@ -19,7 +19,7 @@ class BoardQuery(Request):
     @model_validator(mode="after")
     def _in_order(self) -> "BoardQuery":
         if self.since is not None and self.until is not None and self.since >= self.until:
-            raise ValueError(f"since ({self.since:g}) must be before until ({self.until:g}); swap them or leave one out")
+            raise ValueError(f"since ({self.since}) must be before until ({self.until}); swap them or leave one out")
         return self
 
 

@@ -8,6 +8,7 @@ import gradio as gr
 import httpx
 
 from ui import texts
+from ui.board.page import attach_board
 from ui.chat import Chat
 from ui.client import ApiClient
 from ui.connection import Connection
@@ -30,6 +31,8 @@ def build_ui(api_url: str, transport: httpx.AsyncBaseTransport | None = None, ap
         widgets = _layout(screen(Chat(), Connection()))
         Wiring(widgets, handlers).attach(page)
         Endpoints(client).attach()
+    with page.route("Board", "/board"):
+        attach_board(client)
     # Every visitor streams at once; how many the engine bears is the server's own limit.
     page.queue(default_concurrency_limit=None, api_open=False)
     return page

@@ -66,8 +66,8 @@ def theme() -> gr.themes.Base:
 
 
 def css() -> str:
-    """The style sheet of the page's own parts."""
-    return (ASSETS / "page.css").read_text(encoding="utf-8")
+    """The style sheets of the page's own parts."""
+    return "\n".join((ASSETS / f"{name}.css").read_text(encoding="utf-8") for name in ("page", "board", "review"))
 
 
 def javascript() -> str:

@@ -1,4 +1,4 @@
-"""The ground that every client of the API stands on: the connection, one question and its answer, failures as sentences."""
+"""What every client of the API stands on: the connection, one question and its answer, failures as sentences."""
 
 import ipaddress
 from typing import Any, TypeVar

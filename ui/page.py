@@ -14,6 +14,7 @@ from ui.client import ApiClient
 from ui.connection import Connection
 from ui.endpoints import Endpoints
 from ui.handlers import Handlers
+from ui.review.page import attach_review
 from ui.screen import EXAMPLE_SLOTS, RETRY_SECONDS, SLOTS, Screen, screen
 from ui.theme import javascript
 from ui.wiring import Widgets, Wiring
@@ -33,6 +34,8 @@ def build_ui(api_url: str, transport: httpx.AsyncBaseTransport | None = None, ap
         Endpoints(client).attach()
     with page.route("Board", "/board"):
         attach_board(client)
+    with page.route("Review", "/review"):
+        attach_review(api_url, transport)
     # Every visitor streams at once; how many the engine bears is the server's own limit.
     page.queue(default_concurrency_limit=None, api_open=False)
     return page

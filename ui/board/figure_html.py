@@ -7,9 +7,9 @@ from html import escape
 
 from ui.board import texts
 from ui.board.figures import Cell, Figure
-from ui.board.numbers import MINUS, counted
 from ui.board.palette import FILE, PAGE, Palette
 from ui.board.svg import document
+from ui.numbers import MINUS, counted
 
 
 def figure_html(figure: Figure) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from sawyer.types import Board, DayVotes, Interval, Ladder, PairResult, PositionBias, RewardDistribution
 from ui.board import findings, plots, texts
-from ui.board.numbers import MINUS, away_from, contestant_name, percent, percent_interval, signed_interval
 from ui.board.palette import Palette
 from ui.board.plots import IntervalRow, Marks
+from ui.numbers import MINUS, away_from, contestant_name, percent, percent_interval, signed_interval
 
 Cell = str | int | float | None
 AXES = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)

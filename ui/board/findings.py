@@ -11,7 +11,7 @@ from sawyer.types import (
     Strength,
 )
 from ui.board import texts
-from ui.board.numbers import (
+from ui.numbers import (
     away_from,
     contestant_name,
     counted,

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sawyer.types import DayVotes, Interval, RewardDistribution
-from ui.board.numbers import MINUS, contestant_name, signed
 from ui.board.palette import Palette
 from ui.board.svg import WIDTH, Scale, circle, hint, line, rect, steps, text
+from ui.numbers import MINUS, contestant_name, signed
 
 Marks = tuple[str, float]
 """The marks of a plot, and its height."""

@@ -6,8 +6,8 @@ from sawyer.types import Board, RoundSummary
 from ui.board import findings, texts
 from ui.board.figure_html import figure_html
 from ui.board.figures import figures
-from ui.board.numbers import contestant_name, counted, percent
 from ui.board.view import View
+from ui.numbers import contestant_name, counted, percent
 
 POLL_MILLISECONDS = 4000
 
@@ -48,13 +48,12 @@ def _switches(view: View) -> str:
 
 def _switch(label: str, field: str, options: tuple[tuple[str, str], ...], pressed: str) -> str:
     buttons = "".join(
-        f'<button type="button" data-act="switch" data-{field}="{value}" aria-pressed="{str(value == pressed).lower()}">'
-        f"{escape(words)}</button>"
+        f'<button type="button" data-act="switch" data-{field}="{value}"'
+        f' aria-pressed="{str(value == pressed).lower()}">{escape(words)}</button>'
         for value, words in options
     )
-    return (
-        f'<div class="bd-switch" role="group" aria-label="{escape(label)}"><span>{escape(label)}</span>{buttons}</div>'
-    )
+    named = escape(label)
+    return f'<div class="bd-switch" role="group" aria-label="{named}"><span>{named}</span>{buttons}</div>'
 
 
 def _totals(board: Board) -> str:
@@ -80,7 +79,8 @@ def _choices(board: Board) -> str:
         f" <b>{count}</b> <small>{percent(count / total)}</small></li>"
         for choice, count in present
     )
-    return f'<div class="bd-choices"><h2>{texts.SHARES}</h2><div class="bd-bar" aria-hidden="true">{parts}</div><ul>{words}</ul></div>'
+    bar = f'<div class="bd-bar" aria-hidden="true">{parts}</div>'
+    return f'<div class="bd-choices"><h2>{texts.SHARES}</h2>{bar}<ul>{words}</ul></div>'
 
 
 def _kind(choice: str) -> str:

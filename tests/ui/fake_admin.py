@@ -36,6 +36,7 @@ from tests.ui.fake_board import NOW
 
 KEY = "sk-sawyer-12345678-for-the-tests"
 PAGE = 4
+EXPORTED = '{"prompt": "a", "chosen": "b", "rejected": "<b>c</b>"}\n'
 QUESTIONS = (
     "How do I boil an egg?",
     "Why is the sky blue?",
@@ -45,7 +46,7 @@ QUESTIONS = (
 ANSWERS = {
     "base": "How do I boil an egg in the oven? How long does it take to boil an egg at high altitude?",
     "sft": "Put the egg in cold water, bring it to a boil, then turn the heat down. Wait about eight minutes.",
-    "rlf": "Happy to help! For a firm yolk:\n\n1. Cover the egg with cold water.\n2. Bring it to a **boil**.\n3. Wait ten minutes.",
+    "rlf": "Happy to help!\n\n1. Cover the egg with cold water.\n2. Bring it to a **boil**.\n3. Wait ten minutes.",
 }
 
 
@@ -87,7 +88,7 @@ def items() -> list[FeedbackItem]:
     return [
         item(
             1,
-            comment="The list is easier to follow, but the second one is shorter.",
+            comment="The list is easier to follow.",
             choice="rlf",
             completion_id="c-1-rlf",
         ),
@@ -276,9 +277,7 @@ class FakeAdmin:
 
     async def _export(self, request: Request) -> PlainTextResponse:
         self.exports.append(dict(request.query_params))
-        return PlainTextResponse(
-            '{"prompt": "a", "chosen": "b", "rejected": "<b>c</b>"}\n', media_type="application/jsonl"
-        )
+        return PlainTextResponse(EXPORTED)
 
     async def _versions(self) -> RegistryState:
         return self.registry

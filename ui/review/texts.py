@@ -1,7 +1,5 @@
 """Every English sentence of the review page."""
 
-from sawyer.types import Finding
-
 TITLE = "Review"
 TAGLINE = "For whoever runs this server: what trains the next version, and which version is served."
 
@@ -36,14 +34,14 @@ FIELD_UNTIL = "To day"
 YES = "yes"
 NO = "no"
 STATES = {"pending": "pending", "approved": "approved", "rejected": "rejected", "flagged": "flagged"}
-FINDINGS: dict[Finding, str] = {
+FINDINGS = {
     "duplicate": "asked before",
     "too_fast": "too fast",
     "one_position": "always one place",
     "contradicts": "contradicts itself",
     "disagrees": "against all others",
 }
-FINDING_WHY: dict[Finding, str] = {
+FINDING_WHY = {
     "duplicate": "This voter has voted on the same question before, so it may count twice.",
     "too_fast": "The vote came quicker than the answers can be read.",
     "one_position": "This voter nearly always picks the same place, whatever stands there.",

@@ -31,7 +31,7 @@ def _filter(chosen: FeedbackFilter) -> str:
     fields = (
         select("state", texts.FIELD_STATE, texts.STATES, chosen.state),
         select("choice", texts.FIELD_CHOICE, choices, chosen.choice),
-        select("finding", texts.FIELD_FINDING, {**texts.FINDINGS}, chosen.finding),
+        select("finding", texts.FIELD_FINDING, texts.FINDINGS, chosen.finding),
         select("blind", texts.FIELD_BLIND, either, _word(chosen.blind)),
         select("edited", texts.FIELD_EDITED, either, _word(chosen.edited)),
         _field("since", texts.FIELD_SINCE, _day(chosen.since), kind="date"),

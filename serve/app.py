@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
@@ -38,7 +38,7 @@ from serve.service import Service
 from serve.telemetry import telemetry_from_environment
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from sawyer.scoring import TextScorer
+    from sawyer.scoring import Scores, TextScorer
 
 
 def create_app(
@@ -168,7 +168,7 @@ def build_app(recipe: Recipe, home: Home, *, access: Access | None = None, engin
         policy, context=recipe.model.context, catalog=catalog_of(recipe, registry), on_step=metrics.step
     )
     has_reward = registry.versions("reward") or (recipe.ppo and not any(part.trained for part in recipe.ppo.parts))
-    scorer = BackgroundScorer(reward) if has_reward else NoScorer()
+    scorer = BackgroundScorer(reward, explain=_explained) if has_reward else NoScorer()
     store = FeedbackStore.open(home.db_url)
     try:
         return create_app(
@@ -177,6 +177,12 @@ def build_app(recipe: Recipe, home: Home, *, access: Access | None = None, engin
     except BaseException:
         store.close()
         raise
+
+
+def _explained(scorer: "TextScorer", prompts: Any, replies: Any) -> "Scores":
+    from sawyer.scoring import explain
+
+    return explain(scorer, prompts, replies)
 
 
 def catalog_of(recipe: Recipe, registry: Registry) -> Catalog:

@@ -1,24 +1,11 @@
 """``POST /v1/compare``: one question, every stage answers at once, as one stream of events."""
 
-import random
-from collections.abc import Sequence
-
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
-from sawyer.types import (
-    BLIND_PANES,
-    STAGES,
-    CompareRequest,
-    DeltaEvent,
-    DoneEvent,
-    EndEvent,
-    ErrorEvent,
-    Stage,
-    TurnEvent,
-)
+from sawyer.types import CompareRequest, DeltaEvent, DoneEvent, EndEvent, ErrorEvent, TurnEvent
 from serve.engine import Delta, Failed, Job
-from serve.errors import NotReady, unknown_stage
+from serve.lineup import Lineup, RecentLineups, lineup_of, new_lineup
 from serve.recorder import TurnRef
 from serve.service import Kept, Service, Session
 from serve.sse import Emit, EventStream, event
@@ -26,7 +13,7 @@ from serve.sse import Emit, EventStream, event
 
 def make_router(service: Service) -> APIRouter:
     """Route ``/v1/compare``."""
-    router = APIRouter()
+    router, recent = APIRouter(), RecentLineups()
 
     @router.post(
         "/v1/compare",
@@ -35,48 +22,54 @@ def make_router(service: Service) -> APIRouter:
         responses={200: {"content": {"text/event-stream": {}}, "description": "Events of sawyer.types.CompareEvent"}},
     )
     async def compare(body: CompareRequest) -> Response:
-        stages = _stages(service, body.stages)
-        if body.blind:
-            random.SystemRandom().shuffle(stages)
-        panes = list(BLIND_PANES[: len(stages)]) if body.blind else list(stages)
-        session = await _open(service, body, stages, panes)
-        return EventStream(Comparison(session, panes, body.blind).stream)
+        if body.turn_id is None:
+            lineup = new_lineup(service.engine, body.stages, body.blind)
+        else:
+            lineup = await _earlier(service, recent, body.turn_id, body)
+        session = await _open(service, body, lineup)
+        recent.remember(session.kept_turn.turn_id, recent.get(session.kept_turn.turn_id) or lineup)
+        return EventStream(Comparison(session, lineup).stream)
 
     return router
 
 
-def _stages(service: Service, wanted: Sequence[str] | None) -> list[Stage]:
-    """The stages to ask, in showing order."""
-    available = list(service.engine.versions)
-    if not available:
-        raise NotReady("The model is still being loaded. Try again in a few seconds; GET /readyz tells when it is.")
-    for name in wanted or ():
-        if name not in available:
-            raise unknown_stage(name, available, param="stages")
-    return [stage for stage in STAGES if stage in (wanted or available) and stage in available]
+async def _earlier(service: Service, recent: RecentLineups, turn_id: str, body: CompareRequest) -> Lineup:
+    """The panes of an earlier turn that are to be answered anew.
+
+    Raises:
+        NotFound: no such turn. ApiError: it asked something else, or a pane that it has not.
+    """
+    turn = await service.recorder.turn(turn_id, _messages(body), "turn_id")
+    lineup = recent.get(turn_id) or lineup_of(turn, service.engine, body.stages)
+    return lineup.only(body.stages)
 
 
-async def _open(service: Service, body: CompareRequest, stages: Sequence[Stage], panes: Sequence[str]) -> Session:
-    messages = [message.model_dump() for message in body.messages]
-    sampling = service.sampling(body)
-    jobs = [Job(stage, messages, sampling) for stage in stages]
+def _messages(body: CompareRequest) -> list[dict[str, str]]:
+    return [message.model_dump() for message in body.messages]
+
+
+async def _open(service: Service, body: CompareRequest, lineup: Lineup) -> Session:
+    messages, sampling = _messages(body), service.sampling(body)
+    jobs = [Job(place.stage, messages, sampling, version=place.version) for place in lineup.places]
 
     async def begin() -> TurnRef:
+        if body.turn_id is not None:
+            return await service.recorder.join(body.turn_id, messages, "turn_id")
         return await service.recorder.begin(messages, body.conversation_id, body.parent_turn_id)
 
-    return await service.open(jobs, begin, panes if body.blind else None)
+    return await service.open(jobs, begin, lineup.panes if lineup.named else None)
 
 
 class Comparison:
     """The stream of one comparison."""
 
-    def __init__(self, session: Session, panes: Sequence[str], blind: bool) -> None:
-        self.session, self.panes, self.blind = session, panes, blind
+    def __init__(self, session: Session, lineup: Lineup) -> None:
+        self.session, self.panes, self.blind = session, lineup.panes, lineup.blind
 
     async def stream(self, emit: Emit) -> None:
         """Emit the turn, then deltas and results of all panes as they come, then the end."""
         turn = self.session.kept_turn
-        emit(event(TurnEvent(turn_id=turn.turn_id, conversation_id=turn.conversation_id, stages=list(self.panes))))
+        emit(event(TurnEvent(turn_id=turn.turn_id, conversation_id=turn.conversation_id, stages=self.panes)))
 
         def on_event(happened: Delta | Kept | Failed) -> None:
             pane = self.panes[happened.row]
@@ -97,6 +90,7 @@ class Comparison:
             stage=pane,
             completion_id=recorded.completion_id,
             reward=recorded.reward,
+            parts=recorded.parts,
             tokens=finished.tokens,
             seconds=round(finished.seconds, 3),
             finish_reason=finished.finish_reason,  # type: ignore[arg-type]  # cancelled ones have no reader

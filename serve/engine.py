@@ -123,6 +123,10 @@ class Engine(Protocol):
         """Identifies the backbone's weights."""
 
     @property
+    def encoder_decoder(self) -> bool:
+        """The prompt goes to an encoder of its own, as in T5; False until loaded."""
+
+    @property
     def waiting(self) -> int:
         """Rows that have been taken on and not begun."""
 

@@ -3,6 +3,8 @@
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from sawyer.current_reward import parts_of
+from sawyer.recipe import Recipe
 from sawyer.types import Health, ModelCard, ModelList, Sampling, ServerInfo, Stage
 from serve.drain import TEXT, Drain
 from serve.errors import unknown_stage
@@ -52,12 +54,16 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/v1/info", summary="Stages, defaults and examples of this server")
     async def info() -> ServerInfo:
-        recipe, versions = service.recipe, service.engine.versions
+        recipe, versions, summary = service.recipe, service.engine.versions, _summarises(service)
         return ServerInfo(
             name=recipe.name,
             description=recipe.description,
             stages=list(versions),
             versions=dict(versions.items()),
+            refs=list(service.engine.refs),
+            kind="summary" if summary else "chat",
+            template=_template(recipe) if summary else "{text}",
+            parts=_parts(service),
             ready=service.engine.status()[0] == "ok",
             rewards=service.scorer.enabled,
             sampling=Sampling(
@@ -72,6 +78,22 @@ def make_router(service: Service) -> APIRouter:
         )
 
     return router
+
+
+def _summarises(service: Service) -> bool:
+    return service.recipe.t5 is not None or service.engine.encoder_decoder
+
+
+def _template(recipe: Recipe) -> str:
+    """How PPO put a text to the model."""
+    prompts = [source.template for source in recipe.ppo.prompts] if recipe.ppo else []
+    return next((template for template in prompts if template and "{text}" in template), "{text}")
+
+
+def _parts(service: Service) -> dict[str, float]:
+    """The weights of the reward's parts, if replies are scored and it has several."""
+    parts = parts_of(service.recipe) if service.scorer.enabled else []
+    return {part.title: part.weight for part in parts} if len(parts) > 1 else {}
 
 
 def make_health_router(service: Service, drain: Drain) -> APIRouter:

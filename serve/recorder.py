@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from sawyer.store import FeedbackStore
+from sawyer.store import FeedbackStore, Turn
 from serve.engine import Finished, Prepared
 from serve.errors import ApiError
 from serve.metrics import Metrics
@@ -30,10 +30,11 @@ class TurnRef:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A stored reply."""
+    """A stored reply. ``parts`` are the raw scores behind ``reward``, where it is a sum of several."""
 
     completion_id: str
     reward: float | None
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 class Recorder:
@@ -66,8 +67,13 @@ class Recorder:
             )
         return await run_in_threadpool(write)
 
-    async def join(self, turn_id: str, messages: Messages) -> TurnRef:
-        """An existing turn, to which another reply is to be added.
+    async def join(self, turn_id: str, messages: Messages, param: str = "metadata.turn_id") -> TurnRef:
+        """An existing turn, to which another reply is to be added. Arguments and errors as :meth:`turn`."""
+        turn = await self.turn(turn_id, messages, param)
+        return TurnRef(turn.id, turn.conversation_id)
+
+    async def turn(self, turn_id: str, messages: Messages, param: str) -> Turn:
+        """A stored turn with its replies; ``param`` is the request's key that named it.
 
         Raises:
             NotFound: there is no such turn. ApiError: it asked something else; comparing the replies would be unfair.
@@ -77,16 +83,16 @@ class Recorder:
             raise ApiError(
                 400,
                 f"The messages differ from those of turn {turn_id}. Answers of one turn must reply to the same "
-                "messages: send the turn's own, or leave metadata.turn_id out.",
+                f"messages: send the turn's own, or leave {param} out.",
                 code="turn_mismatch",
                 param="messages",
             )
-        return TurnRef(turn.id, turn.conversation_id)
+        return turn
 
     async def record(self, turn: TurnRef, prepared: Prepared, finished: Finished, pane: str | None = None) -> Recorded:
-        """Score and store a reply. ``pane`` is the name it was shown under in a blind comparison."""
+        """Score and store a reply. ``pane`` is the name it was shown under, where its stage does not tell."""
         job, cancelled = prepared.job, finished.finish_reason == "cancelled"
-        reward = None if cancelled else await self.scorer.score(job.messages, finished.text)
+        scored = None if cancelled else await self.scorer.score(job.messages, finished.text)
         sampling = prepared.sampling.model_dump() | ({"pane": pane} if pane else {})
 
         def write() -> str:
@@ -101,10 +107,11 @@ class Recorder:
                 tokens=finished.tokens,
                 finish_reason=finished.finish_reason,
                 seconds=finished.seconds,
-                reward=reward,
+                reward=scored.total if scored else None,
             )
 
-        return Recorded(await run_in_threadpool(write), reward)
+        completion_id = await run_in_threadpool(write)
+        return Recorded(completion_id, scored.total, scored.parts) if scored else Recorded(completion_id, None)
 
     def count(self, prepared: Prepared, finished: Finished) -> None:
         """Add a reply to the metrics and to its request's line in the log."""

@@ -8,6 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from ui import texts
+from ui.nav import PAGES
 from ui.page import build_ui
 from ui.shell import PageShell
 from ui.theme import css, theme
@@ -50,7 +51,7 @@ def mount_ui(
         auth=login,
         auth_message=texts.LOGIN,
     )
-    app.add_middleware(PageShell)
+    app.add_middleware(PageShell, paths=tuple(f"/{path}" for path, _ in PAGES))
     return app
 
 

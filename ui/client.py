@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import Literal
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sawyer.types import (
     Board,
@@ -15,19 +15,24 @@ from sawyer.types import (
     EndEvent,
     ErrorEvent,
     Health,
+    QueuedEvent,
+    RatingRequest,
+    RatingResponse,
     ServerInfo,
     TurnEvent,
+    UndoRequest,
+    UndoResponse,
     VoteRequest,
     VoteResponse,
     parse_event,
 )
 from ui import failures, texts
 from ui.failures import ApiFailure
-from ui.http import answer, connect, parsed
+from ui.http import Model, answer, connect, parsed
 from ui.sse import payloads
 
-Event = TurnEvent | DeltaEvent | DoneEvent | ErrorEvent | EndEvent
-KNOWN_EVENTS = frozenset({"turn", "delta", "done", "error", "end"})
+Event = TurnEvent | QueuedEvent | DeltaEvent | DoneEvent | ErrorEvent | EndEvent
+KNOWN_EVENTS = frozenset({"turn", "queued", "delta", "done", "error", "end"})
 
 
 class ApiClient:
@@ -91,22 +96,35 @@ class ApiClient:
         raise ApiFailure(texts.BROKEN_OFF)
 
     async def vote(self, vote: VoteRequest, key: str, visitor: str | None = None) -> VoteResponse:
-        """``POST /v1/feedback/votes``; asked once more with the same ``key`` if the connection broke.
+        """``POST /v1/feedback/votes``. Arguments as :meth:`_store`."""
+        return await self._store("votes", vote, VoteResponse, key, visitor)
+
+    async def undo(self, undo: UndoRequest, key: str, visitor: str | None = None) -> UndoResponse:
+        """``POST /v1/feedback/undo``. Arguments as :meth:`_store`."""
+        return await self._store("undo", undo, UndoResponse, key, visitor)
+
+    async def rate(self, rating: RatingRequest, key: str, visitor: str | None = None) -> RatingResponse:
+        """``POST /v1/feedback/ratings``. Arguments as :meth:`_store`."""
+        return await self._store("ratings", rating, RatingResponse, key, visitor)
+
+    async def _store(self, route: str, sent: BaseModel, expected: type[Model], key: str, visitor: str | None) -> Model:
+        """Feedback that is on the server's disk when this returns; asked once more if the connection broke.
 
         ``key`` is the Idempotency-Key: one per click, so that a vote whose answer got lost is not counted twice.
         """
         headers = {"Content-Type": "application/json", "Idempotency-Key": key, **_forwarded(visitor)}
-        body = vote.model_dump_json(exclude_none=True)
+        # Only what was set: a thumb that is taken back is an explicit null.
+        body = sent.model_dump_json(exclude_unset=True)
         try:
             try:
-                response = await self._http.post("/v1/feedback/votes", content=body, headers=headers)
+                response = await self._http.post(f"/v1/feedback/{route}", content=body, headers=headers)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                response = await self._http.post("/v1/feedback/votes", content=body, headers=headers)
+                response = await self._http.post(f"/v1/feedback/{route}", content=body, headers=headers)
         except httpx.HTTPError as error:
             raise failures.from_transport(error, answering=False) from error
         if response.status_code >= 400:
             raise failures.from_response(response)
-        return parsed(VoteResponse, response)
+        return parsed(expected, response)
 
     async def aclose(self) -> None:
         """Give the connections back."""

@@ -36,8 +36,7 @@ def away_from(interval: Interval, point: float) -> bool:
 
 
 def contestant_name(contestant: str) -> str:
-    """``rlf`` -> ``RLF``, ``rlf@3`` -> ``RLF@3``, tie and bad in words."""
+    """``rlf`` -> ``RLF``, ``rlf@3`` -> ``RLF 3``, tie and bad in words."""
     if contestant in VERDICTS:
         return {"tie": "Tie", "bad": "All bad"}[contestant]
-    stage, at, version = contestant.partition("@")
-    return f"{stage_text(stage).name}{at}{version}"
+    return stage_text(contestant).name

@@ -41,9 +41,7 @@ def attach_panel(
         # Said even then: a handler that returns nothing at all would leave its outputs to be reset.
         return gr.skip() if after == before else {state: after, panel: draw(after)}
 
-    answered = panel.act(
-        react, inputs_kwargs={"before": state}, outputs=[state, panel], trigger_mode="multiple", **AT_ONCE
-    )
+    answered = panel.act(react, inputs_kwargs={"before": state}, outputs=[state, panel], **AT_ONCE)
     told = f"() => window.dispatchEvent(new CustomEvent('sw-answered', {{detail: '{name}'}}))"
     answered.then(fn=None, js=told, inputs=None, outputs=None, api_visibility="private")
 

@@ -1,37 +1,75 @@
 """A chat as the settings of every widget, by name. Pure, so that what is shown can be tested without a browser."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from sawyer.types import STAGES
+from sawyer.types import BLIND_PANES, MAX_PANES
 from ui import texts
-from ui.chat import Chat, Status, Turn
+from ui.chat import Chat
 from ui.connection import Connection
+from ui.menus import examples_html, hint_html, revising_html, share_html
+from ui.mode import Mode
 from ui.panes import empty_html, pane_html, reward_scale
 from ui.transcript import transcript_html
+from ui.verdicts import verdicts_html
+from ui.visitor import Visitor
 
-SLOTS = len(STAGES)
+SLOTS = MAX_PANES
 """Panes side by side. A slot shows whatever stage stands there, so blind and two-stage comparisons fit too."""
 
-EXAMPLE_SLOTS = 4
+EXAMPLES = 4
 RETRY_SECONDS = 3.0
 
 Screen = dict[str, dict[str, Any]]
 """Widget name -> the properties it shall have."""
 
 
-def screen(chat: Chat, connection: Connection) -> Screen:
-    """Everything that depends on the chat and the server; the text box and the settings belong to the visitor."""
+@dataclass(frozen=True)
+class Scene:
+    """Everything that decides what one visitor sees on one page."""
+
+    chat: Chat
+    connection: Connection
+    visitor: Visitor
+    page: Mode
+
+    @property
+    def mode(self) -> Mode:
+        return self.connection.mode(self.page)
+
+    @property
+    def foreign(self) -> bool:
+        """The page is for another kind of server."""
+        return self.mode.single and self.connection.info is not None and not self.connection.summarises
+
+
+def screen(scene: Scene) -> Screen:
+    """Everything that depends on the scene; the text box and the settings belong to the visitor."""
+    chat, connection, mode = scene.chat, scene.connection, scene.mode
     turn = chat.current
-    notice = chat.notice or connection.notice
+    notice = chat.notice or connection.notice or (texts.NO_SUMMARIES if scene.foreign else "")
+    voted = turn is not None and turn.vote is not None and turn.turn_id is not None
+    edited = turn.pane(chat.editing) if turn and chat.editing else None
     return {
+        "tagline": {"value": _tagline(mode.tagline), "visible": turn is None},
+        "hint": {"value": hint_html(), "visible": not scene.visitor.seen_hint and turn is None and not scene.foreign},
+        "share": {"value": share_html(chat)},
         "notice": {"value": _notice(notice), "visible": bool(notice)},
         "transcript": {"value": transcript_html(chat)},
-        **_panes(chat, connection),
-        **_verdicts(turn),
-        **_examples(chat, connection),
-        "ask": {"visible": not chat.busy},
+        **_panes(scene),
+        "verdicts": {"value": verdicts_html(turn), "visible": turn is not None},
+        "comments": {"visible": voted},
+        "comment_saved": {"value": _saved(turn.comment if turn else "")},
+        "editor": {"visible": edited is not None},
+        "edit_label": {"value": _edit_label(edited.behind or edited.stage) if edited else ""},
+        "revising": {"value": revising_html(), "visible": chat.revising},
+        "examples": {
+            "value": examples_html(connection.examples[:EXAMPLES], disabled=not connection.ready),
+            "visible": turn is None and not scene.foreign,
+        },
+        "ask": {"visible": not chat.busy, "value": mode.ask},
         "stop": {"visible": chat.busy},
         "new_chat": {"interactive": turn is not None and not chat.busy},
         "retry": {"active": not connection.ready},
@@ -44,7 +82,7 @@ def difference(before: Mapping[str, dict[str, Any]], after: Screen) -> Screen:
 
 
 def settings_defaults(connection: Connection) -> Screen:
-    """The sampling settings as the server would choose them. Shown once, before the visitor changes any."""
+    """The settings as the server would choose them. Shown once, before the visitor changes any."""
     if connection.info is None:
         return {}
     sampling = connection.info.sampling
@@ -53,74 +91,34 @@ def settings_defaults(connection: Connection) -> Screen:
         "temperature": {"value": sampling.temperature},
         "top_p": {"value": sampling.top_p},
         "seed": {"value": sampling.seed},
+        "wanted": {
+            "value": list(connection.panes),
+            "choices": [(texts.choice_label(name), name) for name in connection.choices],
+        },
     }
 
 
-def _panes(chat: Chat, connection: Connection) -> Screen:
-    turn = chat.current
-    stages = tuple(pane.stage for pane in turn.panes) if turn else connection.stages
-    scale = reward_scale(pane for each in chat.turns for pane in each.panes)
+def _panes(scene: Scene) -> Screen:
+    turn, stages = scene.chat.current, _before(scene)
+    scale = reward_scale(pane for each in scene.chat.turns for pane in each.panes)
     shown: Screen = {}
     for slot in range(SLOTS):
-        shown[f"pane_{slot}"] = {"visible": slot < len(stages)}
-        shown[f"reply_{slot}"] = {"value": ""}
-        shown[f"pick_{slot}"] = {"visible": False}
-        if slot < len(stages):
-            shown |= _pane(slot, stages[slot], turn, scale)
+        if turn is not None and slot < len(turn.panes):
+            shown[f"pane_{slot}"] = {"visible": True, "value": pane_html(turn, slot, scale=scale)}
+        elif turn is None and slot < len(stages):
+            shown[f"pane_{slot}"] = {"visible": True, "value": empty_html(stages[slot])}
+        else:
+            shown[f"pane_{slot}"] = {"visible": False, "value": ""}
     return shown
 
 
-def _pane(slot: int, stage: str, turn: Turn | None, scale: float) -> Screen:
-    if turn is None:
-        return {f"reply_{slot}": {"value": empty_html(stage)}}
-    pane = turn.panes[slot]
-    chosen = turn.vote == stage
-    return {
-        f"reply_{slot}": {"value": pane_html(pane, chosen=chosen, scale=scale)},
-        f"pick_{slot}": {
-            "visible": True,
-            "value": texts.PICKED if chosen else texts.PICK,
-            "variant": "primary" if chosen else "secondary",
-            "interactive": turn.votable and pane.status is Status.DONE,
-        },
-    }
+def _before(scene: Scene) -> tuple[str, ...]:
+    """The panes before the first question."""
+    return BLIND_PANES[: len(scene.connection.stages)] if scene.mode.blind else scene.connection.panes
 
 
-def _verdicts(turn: Turn | None) -> Screen:
-    votable = turn is not None and turn.votable
-    several = turn is not None and sum(pane.status is Status.DONE for pane in turn.panes) > 1
-    vote = turn.vote if turn else None
-    return {
-        "verdicts": {"visible": turn is not None},
-        "status": {"value": _status(turn)},
-        "tie": {
-            "value": texts.TIED if vote == "tie" else texts.TIE,
-            "variant": "primary" if vote == "tie" else "secondary",
-            "interactive": votable and several,
-        },
-        "bad": {
-            "value": texts.BAD_CHOSEN if vote == "bad" else texts.BAD,
-            "variant": "primary" if vote == "bad" else "secondary",
-            "interactive": votable,
-        },
-    }
-
-
-def _status(turn: Turn | None) -> str:
-    """The line beside the verdicts: what to do, or thanks, and where the conversation goes on."""
-    if turn is None or turn.open:
-        return ""
-    kept = turn.kept
-    if kept is None:
-        return f'<p class="sw-status">{texts.NOTHING_TO_VOTE}</p>'
-    stage = texts.stage_text(kept.stage).name
-    if turn.vote:
-        onward = texts.CONTINUES.format(stage=stage)
-        return f'<p class="sw-status sw-thanks" role="status"><strong>{texts.VOTE_SAVED}</strong> {onward}</p>'
-    if not turn.votable:
-        return f'<p class="sw-status" role="status">{texts.STOPPED_EARLY} {texts.CONTINUES.format(stage=stage)}</p>'
-    onward = texts.CONTINUES_UNLESS.format(stage=stage)
-    return f'<p class="sw-status" role="status"><strong>{texts.VOTE_PROMPT}</strong> {onward}</p>'
+def _tagline(text: str) -> str:
+    return f'<p class="sw-tagline">{escape(text)}</p>'
 
 
 def _notice(notice: str) -> str:
@@ -128,10 +126,10 @@ def _notice(notice: str) -> str:
     return f'<p class="sw-notice" role="alert">{escape(notice)}</p>' if notice else ""
 
 
-def _examples(chat: Chat, connection: Connection) -> Screen:
-    questions = connection.examples[:EXAMPLE_SLOTS]
-    shown: Screen = {"examples": {"visible": chat.current is None}}
-    for slot in range(EXAMPLE_SLOTS):
-        present = slot < len(questions)
-        shown[f"example_{slot}"] = {"visible": present, "value": questions[slot] if present else ""}
-    return shown
+def _saved(comment: str) -> str:
+    said = f"{texts.COMMENT_SAVED} “{comment}”" if comment else ""
+    return f'<p class="sw-status" role="status">{escape(said)}</p>'
+
+
+def _edit_label(stage: str) -> str:
+    return f'<p class="sw-status">{escape(texts.EDIT_ABOUT.format(stage=texts.stage_text(stage).name))}</p>'

@@ -3,11 +3,28 @@
 from typing import NamedTuple
 
 TITLE = "SAWYER"
-TAGLINE = "One question, three stages of the same model. See what training changes, and say which answer is best."
+COMPARE = "Compare"
+ARENA = "Arena"
+SUMMARIES = "Summaries"
+BOARD = "Board"
+REVIEW = "Review"
+PAGES = "Pages"
+TAGLINE = "One question, three stages of the same model. Say which answer is best: SAWYER learns from it."
+ARENA_TAGLINE = "Three answers, no names. Vote first; then you see which stage wrote which."
+SUMMARIES_TAGLINE = "Paste an article. The same model summarises it before and after tuning by reward."
+
+HINT = (
+    "Ask anything, or press one of the examples below.",
+    "Three stages of one model answer side by side.",
+    "Press the answer you like best. That is a vote, and votes train the next version.",
+)
+HINT_DONE = "Got it"
 
 PLACEHOLDER = "Ask something…"
+ARTICLE_PLACEHOLDER = "Paste an article of a few sentences…"
 BOX_LABEL = "Your message"
 ASK = "Ask"
+SUMMARISE = "Summarise"
 STOP = "Stop"
 NEW_CHAT = "New chat"
 EXAMPLES_LABEL = "Try:"
@@ -21,13 +38,52 @@ EXAMPLES = (
 LOGIN = "This SAWYER asks for an API key: give it as the password. Any name will do."
 
 PICK = "This one is best"
-PICKED = "✓ Your choice"
+PICKED = "Your choice"
 TIE = "Tie"
-TIED = "✓ Tie"
+TIED = "Tie: your choice"
 BAD = "All bad"
-BAD_CHOSEN = "✓ All bad"
+BAD_CHOSEN = "All bad: your choice"
+UNDO = "Undo"
+ALL_ANEW = "All answers anew"
+RETRY = "Try again"
+THUMBS = {True: "Thumb up for {pane}", False: "Thumb down for {pane}"}
+EDIT_REPLY = "Write what {pane} should have said"
+ANSWER_ANEW = "Let {pane} answer anew"
+EDIT_MESSAGE = "Edit your message"
+CANCEL = "Cancel"
 
-SETTINGS = "Sampling settings"
+PRESENTER = "Presenter mode"
+PRESENTER_SHORT = "Present"
+JOIN = "Join in:"
+ONLY_HERE = "This address works on this computer only. Start SAWYER with --host 0.0.0.0 to let others in."
+QR_LABEL = "QR code of this page's address"
+
+PAST_CHATS = "Past chats"
+PAST_KEPT = "Kept in this browser only."
+FORGET = "Delete the chat “{title}”"
+SHARE = "Share"
+COPY_LINK = "Copy link"
+LINK_COPIED = "Copied"
+LINK = "Link to this chat"
+SHARE_ABOUT = "The link holds the whole chat; nothing is stored on the server."
+MARKDOWN_FILE = "Download as Markdown"
+JSON_FILE = "Download as JSON"
+
+NAME = "Your name (optional)"
+CONSENT = "My votes may train SAWYER"
+COMMENT_PLACEHOLDER = "Why? (optional)"
+COMMENT = "Comment on your vote"
+SEND = "Send"
+COMMENT_SAVED = "Saved with your vote:"
+EDIT_ABOUT = "Write what the {stage} answer should have said. Saving it also makes it your choice."
+EDIT_BOX = "Your version of the answer"
+SAVE = "Save"
+YOUR_VERSION = "Your version"
+REVISING = "You are changing your last message; the new one takes its place."
+
+SETTINGS = "Settings"
+WANTED = "Side by side"
+WANTED_INFO = "Stages or versions, three at most; from the next question on."
 MAX_TOKENS = "Max tokens"
 MAX_TOKENS_INFO = "Where a reply is cut."
 TEMPERATURE = "Temperature"
@@ -46,9 +102,14 @@ STOPPED = "stopped"
 CUT_SHORT = "cut at the longest length"
 NO_REWARD = "no reward"
 REWARD = "reward"
+REWARD_SCALE = "reward {reward}, on a scale from {low} to {high}"
+REWARD_HIDDEN = "reward: after your vote"
+PARTS = "Parts of the reward"
+WAS = "was {pane}"
 
 EARLIER_KEPT = "the conversation went on from here"
 EARLIER_VOTED = "your choice"
+EARLIER_EDITED = "your version of it"
 OTHER_ANSWERS = "The other answers"
 YOU = "You"
 
@@ -66,6 +127,12 @@ CHAT_TOO_LONG = (
     "This chat has grown longer than the model can read. Press “New chat” to begin again, or ask something shorter."
 )
 SERVER_TROUBLE = "The server had a problem: {message}"
+CUT_OFF = "The page was closed or the server ended before this answer was finished."
+CANNOT_ANSWER_ANEW = "There is no answer of this server to replace. Ask again instead."
+NO_SUMMARIES = (
+    "This server runs a chat model. For summaries, start one of the T5 recipes: "
+    "sawyer serve recipes/tiny-t5-neutral.yaml, and sawyer ui with its address."
+)
 UNFINISHED = "This answer was never finished."
 PANE_FAILED = "No answer from this stage."
 STOPPED_EMPTY = "Stopped before it wrote anything."
@@ -74,11 +141,33 @@ NOTHING_TO_ASK = "Type a question first."
 
 VOTE_PROMPT = "Which answer is best?"
 VOTE_SAVED = "Thank you! Your vote is saved."
+KEYS = "Or press its number."
+EDIT_SAVED = "Thank you! Your version is saved."
+REVEALED = "The names are out, so this turn takes no other vote."
+COPIED = "This is a copy of a shared chat. Ask on to continue it."
+EDIT_SAME = "Change the answer first, or press Cancel."
+UNDO_FAILED = "Your vote was not taken back. {reason}"
+THUMB_FAILED = "Your thumb was not saved. {reason}"
 VOTE_FAILED = "Your vote was not saved. {reason} Press again to retry."
 CONTINUES = "The next question continues from the {stage} answer."
 CONTINUES_UNLESS = "Unless you choose, the next question continues from the {stage} answer."
 STOPPED_EARLY = "Stopped before any answer was complete, so there is no vote."
 NOTHING_TO_VOTE = "No answer arrived, so there is nothing to vote on. Your question is back in the box."
+
+
+def replies_ahead(count: int) -> str:
+    """Why a pane waits."""
+    return f"Waiting: {count} {'reply' if count == 1 else 'replies'} ahead of yours"
+
+
+def tokens(count: int) -> str:
+    """A reply's length."""
+    return f"{count} token{'' if count == 1 else 's'}"
+
+
+def choice_label(name: str) -> str:
+    """A stage or version where it is chosen from a list."""
+    return name if "@" in name else stage_text(name).name
 
 
 class StageText(NamedTuple):
@@ -90,12 +179,14 @@ class StageText(NamedTuple):
 
 def stage_text(stage: str) -> StageText:
     """Name and description of a pane; panes of a blind comparison (A, B, C) have no description."""
+    stage, _, version = stage.partition("@")
+    number = f" {version}" if version else ""
     match stage:
         case "base":
-            return StageText("Base", "The raw model. It only continues your text.")
+            return StageText(f"Base{number}", "The raw model. It only continues your text.")
         case "sft":
-            return StageText("SFT", "Taught by examples to answer.")
+            return StageText(f"SFT{number}", "Taught by examples to answer.")
         case "rlf":
-            return StageText("RLF", "Tuned further by reward, to answer better.")
+            return StageText(f"RLF{number}", "Tuned further by reward, to answer better.")
         case _:
             return StageText(f"Answer {stage}", "")

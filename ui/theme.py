@@ -1,4 +1,4 @@
-"""Colours and type of Gradio's own widgets; the page's own parts are styled in ``assets/page.css``."""
+"""Colours and type of Gradio's own widgets; the page's own parts are styled in ``assets``."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 
 def theme() -> gr.themes.Base:
-    """Warm paper, dark ink, one green; the same values as the custom properties of ``page.css``."""
+    """Warm paper, dark ink, one green; the same values as the custom properties of ``frame.css``."""
     base = gr.themes.Base(
         primary_hue=colors.emerald,
         neutral_hue=colors.stone,
@@ -65,11 +65,14 @@ def theme() -> gr.themes.Base:
     )
 
 
+STYLE_SHEETS = ("frame.css", "talk.css", "board.css", "review.css")
+
+
 def css() -> str:
-    """The style sheets of the page's own parts."""
-    return "\n".join((ASSETS / f"{name}.css").read_text(encoding="utf-8") for name in ("page", "board", "review"))
+    """The style sheet of the pages' own parts: the frame that all share, then each subject."""
+    return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in STYLE_SHEETS)
 
 
-def javascript() -> str:
-    """The little script the transcript runs: it keeps the newest question in view."""
-    return (ASSETS / "transcript.js").read_text(encoding="utf-8")
+def javascript(name: str) -> str:
+    """A script of ``assets``, which Gradio runs once for the HTML part it is given to."""
+    return (ASSETS / name).read_text(encoding="utf-8")

@@ -1,114 +1,236 @@
 """Which click calls which handler. No logic: inputs go in by name, what changed comes out by name."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
+from ui import history
+from ui.arrival import arrive
 from ui.chat import Chat
 from ui.connection import Connection
-from ui.handlers import Handlers, Settings, accepted, box_afterwards
-from ui.screen import EXAMPLE_SLOTS, SLOTS, Screen, difference, screen, settings_defaults
+from ui.handlers import Caller, Handlers, Settings, accepted, box_afterwards
+from ui.layout import Widgets
+from ui.menus import past_html
+from ui.mode import Mode
+from ui.presses import Press, State, act
+from ui.screen import SLOTS, Scene, Screen, difference, screen, settings_defaults
+from ui.visitor import Visitor
 
-Widgets = dict[str, Any]
 Updates = dict[Any, Any]
 
 SETTINGS = ("max_tokens", "temperature", "top_p", "seed", "system")
+PRESSED = ("hint", "past", "transcript", *(f"pane_{slot}" for slot in range(SLOTS)), "verdicts", "revising")
+STREAMED = (*(f"pane_{slot}" for slot in range(SLOTS)), "verdicts", "examples")
 # Gradio's own progress veil would hide the answers while they stream; nothing here is public API.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # Whatever answers in one piece does so in one request. On Gradio's queue it could get lost: an event that joins while
-# the stream of the one before is being closed is never heard of again, and its button stays dead.
-AT_ONCE = QUIET | {"queue": False}
+# the stream of the one before is being closed is never heard of again, and its button stays dead. "multiple": Gradio
+# would also drop a press while the one before is on its way.
+AT_ONCE = QUIET | {"queue": False, "trigger_mode": "multiple"}
+# The address holds a shared chat; once read it goes, or the next reload would bring that chat back.
+ARRIVE = """(where, tab, ...rest) => {
+    const here = location.href;
+    if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+    return [here, sessionStorage.getItem("sawyer-chat:" + location.pathname) || "", ...rest];
+}"""
 
 
 class Wiring:
     """The events of one page; ``widgets`` are its components by name."""
 
-    def __init__(self, widgets: Widgets, handlers: Handlers):
+    def __init__(self, widgets: Widgets, handlers: Handlers, mode: Mode):
         self._widgets = widgets
         self._handlers = handlers
+        self._mode = mode
 
     def attach(self, page: gr.Blocks) -> None:
         """Connect every event. Called once, inside the page's context."""
         w = self._widgets
-        state = {name: w[name] for name in ("chat", "connection")}
-        everything = list(w.values())
-        gr.on([page.load, w["retry"].tick], self.connect, inputs_kwargs=state, outputs=everything, **AT_ONCE)
+        state = {name: w[name] for name in ("chat", "connection", "visitor", "chats")}
         settings = {name: w[name] for name in SETTINGS}
-        self._ask_on([w["ask"].click, w["box"].submit], w["box"], state | settings)
-        for slot in range(EXAMPLE_SLOTS):
-            example = w[f"example_{slot}"]
-            self._ask_on([example.click], example, state | settings)
+        out = list(w.values())
+        arriving = {"where": w["where"], "tab": w["tab"]} | state
+        page.load(self.arrive, inputs_kwargs=arriving, outputs=out, js=ARRIVE, **AT_ONCE)
+        w["retry"].tick(self.connect, inputs_kwargs=state, outputs=out, **AT_ONCE)
+        asking = state | settings | {"question": w["box"]}
+        self._streaming([w["ask"].click, w["box"].submit], self.ask, asking)
+        self._streaming([w[name].submit for name in STREAMED], self.stream, state | settings)
         w["stop"].click(self.stop, inputs_kwargs={"chat": w["chat"]}, outputs=[], **AT_ONCE)
-        for slot in range(SLOTS):
-            w[f"pick_{slot}"].click(self._pick(slot), inputs_kwargs=state, outputs=everything, **AT_ONCE)
-        for verdict in ("tie", "bad"):
-            w[verdict].click(self._verdict(verdict), inputs_kwargs=state, outputs=everything, **AT_ONCE)
-        w["new_chat"].click(self.new_chat, inputs_kwargs=state, outputs=everything, **AT_ONCE)
+        gr.on([w[name].click for name in PRESSED], self.press, inputs_kwargs=state, outputs=out, **AT_ONCE)
+        w["new_chat"].click(self.new_chat, inputs_kwargs=state, outputs=out, **AT_ONCE)
+        edited, said = state | {"text": w["edit_box"]}, state | {"text": w["comment"]}
+        w["edit_save"].click(self.save_edit, inputs_kwargs=edited, outputs=out, **AT_ONCE)
+        w["edit_cancel"].click(self.cancel_edit, inputs_kwargs=state, outputs=out, **AT_ONCE)
+        gr.on([w["comment_send"].click, w["comment"].submit], self.comment, inputs_kwargs=said, outputs=out, **AT_ONCE)
+        voter = {"visitor": w["visitor"], "name": w["name"], "consent": w["consent"]}
+        gr.on([w["name"].blur, w["consent"].input], self.voter, inputs_kwargs=voter, outputs=w["visitor"], **AT_ONCE)
+        wanted = state | {"wanted": w["wanted"]}
+        w["wanted"].input(self.want, inputs_kwargs=wanted, outputs=out, **AT_ONCE)
 
-    async def connect(self, chat: Chat, connection: Connection) -> Updates:
+    async def arrive(
+        self, where: str, tab: str, chat: Chat, connection: Connection, visitor: Any, chats: Any
+    ) -> Updates:
+        who, after = Visitor.read(visitor), await self._handlers.connect(connection)
+        blank = self._scene(Chat(), Connection(), Visitor(seen_hint=True))
+        shown = arrive(where, tab, chats)
+        changed = difference(screen(blank), screen(self._scene(shown, after, who))) | settings_defaults(after)
+        changed |= {"name": {"value": who.name}, "consent": {"value": who.consent}}
+        states = {"chat": shown, "connection": after, "visitor": who.dump()}
+        return self._shown(changed | self._past(chats, shown)) | self._states(**states)
+
+    async def connect(self, chat: Chat, connection: Connection, visitor: Any, chats: Any) -> Updates:
         after = await self._handlers.connect(connection)
-        changed = difference(screen(chat, connection), screen(chat, after))
+        who = Visitor.read(visitor)
+        changed = difference(screen(self._scene(chat, connection, who)), screen(self._scene(chat, after, who)))
         if connection.info is None:
             changed |= settings_defaults(after)
-        return self._shown(changed) | {self._widgets["connection"]: after}
+        return self._shown(changed) | self._states(connection=after)
 
     async def ask(
-        self, request: gr.Request, *, chat: Chat, connection: Connection, question: str, **settings: Any
+        self,
+        request: gr.Request,
+        *,
+        chat: Chat,
+        connection: Connection,
+        visitor: Any,
+        chats: Any,
+        question: str,
+        **given: Any,
     ) -> AsyncIterator[Updates]:
+        who, settings = Visitor.read(visitor), Settings(**given)
         answers = self._handlers.ask(
             chat,
             question,
-            stages=connection.stages,
-            settings=Settings(**settings),
-            visitor=address(request),
+            connection=connection,
+            mode=connection.mode(self._mode),
+            settings=settings,
+            caller=Caller(who, address(request)),
         )
-        async for after in answers:
-            changed = difference(screen(chat, connection), screen(after, connection))
-            if accepted(chat, after):
-                changed["box"] = {"value": ""}
-            chat = after
-            yield self._shown(changed) | {self._widgets["chat"]: chat}
+        async for updates in self._follow(answers, chat, connection, who, chats):
+            yield updates
+
+    async def stream(
+        self,
+        request: gr.Request,
+        event: gr.EventData,
+        *,
+        chat: Chat,
+        connection: Connection,
+        visitor: Any,
+        chats: Any,
+        **given: Any,
+    ) -> AsyncIterator[Updates]:
+        press, who, settings = Press.read(event._data), Visitor.read(visitor), Settings(**given)
+        caller = Caller(who, address(request))
+        if press.do == "example":
+            mode, question = connection.mode(self._mode), press.example(connection.examples)
+            answers = self._handlers.ask(
+                chat, question, connection=connection, mode=mode, settings=settings, caller=caller
+            )
+        else:
+            answers = self._handlers.anew(chat, press.panes(chat), settings=settings, caller=caller)
+        async for updates in self._follow(answers, chat, connection, who, chats):
+            yield updates
 
     def stop(self, chat: Chat) -> None:
         self._handlers.stop(chat)
 
-    def new_chat(self, chat: Chat, connection: Connection) -> Updates:
-        return self._moved(chat, chat.fresh(), connection)
+    async def press(
+        self, request: gr.Request, event: gr.EventData, *, chat: Chat, connection: Connection, visitor: Any, chats: Any
+    ) -> Updates:
+        before = State(chat, Visitor.read(visitor), chats)
+        after = await act(self._handlers, Press.read(event._data), before, address(request))
+        texts = {} if after.box is None else {"box": {"value": after.box}}
+        texts |= {} if after.edit is None else {"edit_box": {"value": after.edit}}
+        return self._moved(before, after, connection, texts)
+
+    def new_chat(self, chat: Chat, connection: Connection, visitor: Any, chats: Any) -> Updates:
+        before = State(chat, Visitor.read(visitor), chats)
+        return self._moved(before, replace(before, chat=Chat()), connection, {})
+
+    async def save_edit(
+        self, request: gr.Request, *, chat: Chat, connection: Connection, visitor: Any, chats: Any, text: str
+    ) -> Updates:
+        before = State(chat, Visitor.read(visitor), chats)
+        after = await self._handlers.save_edit(chat, text, Caller(before.visitor, address(request)))
+        return self._moved(before, replace(before, chat=after), connection, {})
+
+    def cancel_edit(self, chat: Chat, connection: Connection, visitor: Any, chats: Any) -> Updates:
+        before = State(chat, Visitor.read(visitor), chats)
+        return self._moved(before, replace(before, chat=chat.edit("")), connection, {})
+
+    async def comment(
+        self, request: gr.Request, *, chat: Chat, connection: Connection, visitor: Any, chats: Any, text: str
+    ) -> Updates:
+        before = State(chat, Visitor.read(visitor), chats)
+        after = await self._handlers.comment(chat, text, Caller(before.visitor, address(request)))
+        return self._moved(before, replace(before, chat=after), connection, {"comment": {"value": ""}})
+
+    def voter(self, visitor: Any, name: str, consent: bool) -> dict[str, Any]:
+        return replace(Visitor.read(visitor).called(name), consent=consent).dump()
+
+    def want(self, chat: Chat, connection: Connection, visitor: Any, chats: Any, wanted: list[str]) -> Updates:
+        after, who = replace(connection, wanted=tuple(wanted)), Visitor.read(visitor)
+        changed = difference(screen(self._scene(chat, connection, who)), screen(self._scene(chat, after, who)))
+        return self._shown(changed) | self._states(connection=after)
 
     def restore(self, chat: Chat, box: str) -> Updates:
         return {self._widgets["box"]: gr.update(value=box_afterwards(chat, box))}
 
-    def _ask_on(self, triggers: list[Any], question: Any, inputs: Widgets) -> None:
+    def _streaming(self, triggers: list[Any], what: Any, inputs: Widgets) -> None:
         w = self._widgets
-        asked = gr.on(
-            triggers,
-            self.ask,
-            inputs_kwargs=inputs | {"question": question},
-            outputs=list(w.values()),
-            **QUIET,
-        )
+        asked = gr.on(triggers, what, inputs_kwargs=inputs, outputs=list(w.values()), **QUIET)
         asked.then(self.restore, inputs_kwargs={"chat": w["chat"], "box": w["box"]}, outputs=w["box"], **AT_ONCE)
 
-    def _pick(self, slot: int) -> Callable[..., Awaitable[Updates]]:
-        async def pick(request: gr.Request, *, chat: Chat, connection: Connection) -> Updates:
-            choice = self._handlers.pick(chat, slot)
-            return self._moved(chat, await self._handlers.vote(chat, choice, address(request)), connection)
+    async def _follow(
+        self, answers: AsyncIterator[Chat], chat: Chat, connection: Connection, who: Visitor, chats: Any
+    ) -> AsyncIterator[Updates]:
+        """Each chat as what it changes; it is put among the past chats when it begins and when it ends."""
+        async for after in answers:
+            changed = difference(
+                screen(self._scene(chat, connection, who)), screen(self._scene(after, connection, who))
+            )
+            began, states = accepted(chat, after), {"chat": after}
+            if began:
+                changed["box"] = {"value": ""}
+            if began or (chat.busy and not after.busy):
+                chats = self._kept(chats, after)
+                changed |= self._past(chats, after)
+                states["chats"] = chats
+            chat = after
+            yield self._shown(changed) | self._states(**states)
 
-        return pick
+    def _moved(self, before: State, after: State, connection: Connection, more: Screen) -> Updates:
+        changed = difference(
+            screen(self._scene(before.chat, connection, before.visitor)),
+            screen(self._scene(after.chat, connection, after.visitor)),
+        )
+        chats, states = after.chats, {"chat": after.chat}
+        if after.chat != before.chat and after.chat.turns:
+            chats = self._kept(chats, after.chat)
+        if chats != before.chats:
+            states["chats"] = chats
+        if after.visitor != before.visitor:
+            states["visitor"] = after.visitor.dump()
+        return self._shown(changed | self._past(chats, after.chat) | more) | self._states(**states)
 
-    def _verdict(self, choice: str) -> Callable[..., Awaitable[Updates]]:
-        async def verdict(request: gr.Request, *, chat: Chat, connection: Connection) -> Updates:
-            return self._moved(chat, await self._handlers.vote(chat, choice, address(request)), connection)
+    def _kept(self, chats: Any, chat: Chat) -> list[history.Saved]:
+        return history.keep(chats, chat, self._mode.path, time.time())
 
-        return verdict
+    def _past(self, chats: Any, chat: Chat) -> Screen:
+        return {"past": {"value": past_html(history.held_on(chats, self._mode.path), chat.id)}}
 
-    def _moved(self, before: Chat, after: Chat, connection: Connection) -> Updates:
-        changed = difference(screen(before, connection), screen(after, connection))
-        return self._shown(changed) | {self._widgets["chat"]: after}
+    def _scene(self, chat: Chat, connection: Connection, visitor: Visitor) -> Scene:
+        return Scene(chat, connection, visitor, self._mode)
 
     def _shown(self, changed: Screen) -> Updates:
         return {self._widgets[name]: gr.update(**properties) for name, properties in changed.items()}
+
+    def _states(self, **values: Any) -> Updates:
+        return {self._widgets[name]: value for name, value in values.items()}
 
 
 def address(request: gr.Request) -> str | None:

@@ -14,6 +14,7 @@ from sawyer.scoring.reward import (
     build_reward,
     build_scorer,
     display_scorer,
+    explain,
     with_own,
 )
 from sawyer.scoring.rouge import RougeScorer, rouge_l
@@ -37,6 +38,7 @@ __all__ = [
     "display_scorer",
     "encode_pair",
     "encode_single",
+    "explain",
     "join_pair",
     "label_index",
     "longest_input",

@@ -163,6 +163,13 @@ class TotalScorer:
         return self.reward.score(prompts, responses).total
 
 
+def explain(scorer: TextScorer, prompts: Sequence[Messages], responses: Sequence[str]) -> Scores:
+    """The totals of a scorer and, where it is a reward of several parts, the raw score of each."""
+    if isinstance(scorer, TotalScorer):
+        return scorer.reward.score(prompts, responses)
+    return Scores({}, scorer.score(prompts, responses))
+
+
 def display_scorer(
     parts: Sequence[RewardPartSpec],
     *,

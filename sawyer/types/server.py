@@ -16,6 +16,7 @@ class ServerInfo(Answer):
     versions: dict[str, str | None] = Field(default_factory=dict, description="stage -> adapter version")
     refs: list[str] = Field(default_factory=list, description="versions that can be asked for by name, such as rlf@2")
     kind: Literal["chat", "summary"] = Field("chat", description="summary: an encoder-decoder that rewrites a text")
+    template: str = Field("{text}", description="how a text is put to a model that summarises")
     parts: dict[str, float] = Field(default_factory=dict, description="parts of the reward -> weight, if several")
     ready: bool
     rewards: bool = Field(description="replies are scored")

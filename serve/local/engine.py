@@ -132,6 +132,10 @@ class LocalEngine:
         return self._loaded.policy.fingerprint if self._loaded else None
 
     @property
+    def encoder_decoder(self) -> bool:
+        return bool(self._loaded and self._loaded.policy.is_encoder_decoder)
+
+    @property
     def waiting(self) -> int:
         return len(self._waiting)
 

@@ -107,6 +107,10 @@ class RemoteEngine:
         return self._base.info.get("fingerprint") if self._base else None
 
     @property
+    def encoder_decoder(self) -> bool:
+        return False  # neither vLLM nor TGI serves adapters of one
+
+    @property
     def waiting(self) -> int:
         return self._lanes.waiting if self._lanes else 0
 

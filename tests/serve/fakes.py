@@ -48,6 +48,7 @@ class FakeEngine:
         self.context = 64
         self.fingerprint = "f" * 8
         self.waiting = self.running = 0
+        self.encoder_decoder = False
         self.state = ("ok", None)
         self.busy = self.hold = False
         self.failing: dict[str, ApiError] = {}

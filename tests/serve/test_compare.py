@@ -1,9 +1,16 @@
 """Comparisons: all panes in one stream, one pane's trouble in that pane alone, and votes that reveal blind panes."""
 
 import pytest
+from fastapi.testclient import TestClient
 
+from sawyer.recipe import load_recipe
 from sawyer.types import DeltaEvent, DoneEvent, EndEvent, ErrorEvent, TurnEvent, parse_event
+from serve.app import create_app
 from serve.errors import ApiError
+from serve.limits import Unlimited
+from serve.lineup import lineup_of
+from serve.scorer import BackgroundScorer
+from tests.serve.fakes import LengthScorer
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -108,6 +115,9 @@ def test_a_blind_vote_must_name_a_pane_and_an_open_one_a_stage(client):
     ("asked", "status", "code"),
     [
         ({"stages": ["gpt"]}, 404, "model_not_found"),
+        ({"stages": ["rlf@9"]}, 404, "model_not_found"),
+        ({"stages": ["base", "sft", "rlf", "rlf@2"]}, 400, "invalid_request"),
+        ({"turn_id": "absent"}, 404, "not_found"),
         ({"stages": []}, 400, "invalid_request"),
         ({"conversation_id": "absent"}, 404, "not_found"),
         ({"parent_turn_id": "absent"}, 400, "missing_required_parameter"),
@@ -148,3 +158,78 @@ def test_a_store_that_fails_for_one_pane_is_told_in_that_pane(client, store, mon
     events = compare(client)
     assert [event.stage for event in of_kind(events, ErrorEvent)] == ["sft"]
     assert {event.stage for event in of_kind(events, DoneEvent)} == {"base", "rlf"}
+
+
+def test_versions_of_one_stage_stand_side_by_side_under_their_own_names(client, engine, store):
+    events = compare(client, stages=["rlf", "sft@1", "rlf@2"])
+    assert events[0].stages == ["sft@1", "rlf@2", "rlf"]
+    assert [job.version for job in engine.jobs] == ["sft@1", "rlf@2", None]
+    done = {event.stage: event for event in of_kind(events, DoneEvent)}
+    assert {pane: event.version for pane, event in done.items()} == {"sft@1": "sft@1", "rlf@2": "rlf@2", "rlf": "rlf@3"}
+    stored = store.turn(events[0].turn_id).completions
+    assert {row.sampling["pane"]: (row.stage, row.adapter_version) for row in stored} == {
+        "sft@1": ("sft", "sft@1"),
+        "rlf@2": ("rlf", "rlf@2"),
+        "rlf": ("rlf", "rlf@3"),
+    }
+
+
+def test_one_pane_or_all_can_be_answered_anew(client, engine, store):
+    engine.failing["rlf"] = ApiError(503, "The adapter is gone.", code="gone")
+    turn = compare(client)[0]
+    engine.failing.clear()
+    retried = compare(client, turn_id=turn.turn_id, stages=["rlf"])
+    assert (retried[0].turn_id, retried[0].stages) == (turn.turn_id, ["rlf"])
+    assert retried[0].conversation_id == turn.conversation_id
+    again = compare(client, turn_id=turn.turn_id)
+    assert again[0].stages == ["base", "sft", "rlf"]
+    assert len(store.turn(turn.turn_id).completions) == 6
+    seeds = {row.seed for row in store.turn(turn.turn_id).completions}
+    assert len(seeds) == 3, "an answer anew is another draw"
+
+
+def test_a_blind_turn_answered_anew_stays_blind_and_keeps_its_panes(client, engine, store):
+    engine.failing["sft"] = ApiError(503, "The adapter is gone.", code="gone")
+    events = compare(client, blind=True)
+    turn, failed = events[0], of_kind(events, ErrorEvent)[0].stage
+    behind = dict(zip("ABC", (job.stage for job in engine.jobs), strict=True))
+    assert behind[failed] == "sft"
+    engine.failing.clear()
+    for stages in ([failed], None):
+        again = compare(client, turn_id=turn.turn_id, stages=stages)
+        assert again[0].stages == (stages or ["A", "B", "C"])
+        assert all(event.version is None for event in of_kind(again, DoneEvent))
+        assert all(f"({behind[pane]})" in text for pane, text in texts(again).items())
+    refused = client.post("/v1/compare", json={"messages": HI, "turn_id": turn.turn_id, "stages": ["rlf"]})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_choice")
+
+
+def test_panes_of_a_blind_turn_are_known_to_another_process_by_its_answers(client, engine, store, recipe):
+    turn_id = compare(client, blind=True)[0].turn_id
+    before = {row.sampling["pane"]: row.stage for row in store.turn(turn_id).completions}
+    engine.versions = {**engine.versions, "rlf": "rlf@2"}  # rolled back meanwhile
+    lineup = lineup_of(store.turn(turn_id), engine, None)
+    assert lineup.blind and {place.pane: place.stage for place in lineup.places} == before
+    assert {place.stage: place.version for place in lineup.places} == {"base": None, "sft": None, "rlf": "rlf@3"}
+
+
+def test_another_question_is_no_answer_anew(client):
+    turn_id = compare(client)[0].turn_id
+    other = {"messages": [{"role": "user", "content": "bye"}], "turn_id": turn_id}
+    answer = client.post("/v1/compare", json=other)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "turn_mismatch")
+
+
+def test_the_page_learns_versions_kind_and_parts(client, app):
+    info = client.get("/v1/info").json()
+    assert info["refs"][-1] == "rlf@3" and (info["kind"], info["parts"], info["template"]) == ("chat", {}, "{text}")
+
+
+def test_a_t5_s_page_learns_how_to_put_a_text_and_what_it_is_rewarded_for(engine, store):
+    recipe = load_recipe("tiny-t5-neutral")
+    scorer = BackgroundScorer(LengthScorer)
+    with TestClient(create_app(engine, store, recipe=recipe, scorer=scorer, rate_limit=Unlimited())) as client:
+        info = client.get("/v1/info").json()
+    assert (info["kind"], info["template"]) == ("summary", "Summarize: {text}")
+    assert info["parts"] == {"acceptability": 1.0, "neutral": 0.5}
+    assert len(info["examples"]) == 3

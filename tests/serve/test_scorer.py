@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
-from serve.scorer import BackgroundScorer, NoScorer
+from serve.scorer import BackgroundScorer, NoScorer, Scored
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -33,7 +34,7 @@ def test_replies_that_wait_together_are_scored_together():
         scorer.close()
         return values
 
-    assert asyncio.run(ask()) == [1.0 + n for n in range(20)]
+    assert asyncio.run(ask()) == [Scored(1.0 + n) for n in range(20)]
     assert model.batches == [16, 4]
 
 
@@ -69,4 +70,19 @@ def test_one_fault_does_not_end_scoring():
         scorer = BackgroundScorer(Fussy)
         return [await scorer.score(HI, text) for text in ("bad", "good")]
 
-    assert asyncio.run(ask()) == [None, 5.0]
+    assert asyncio.run(ask()) == [None, Scored(5.0)]
+
+
+def test_parts_come_with_their_sum_and_those_that_are_no_number_are_left_out():
+    def explain(scorer, prompts, replies):
+        raw = {"length": [float(len(reply)) for reply in replies], "nothing": [float("nan")] * len(replies)}
+        return SimpleNamespace(total=[value * 2 for value in raw["length"]], raw=raw)
+
+    async def ask():
+        scorer = BackgroundScorer(Counting, explain=explain)
+        try:
+            return await scorer.score(HI, "four")
+        finally:
+            scorer.close()
+
+    assert asyncio.run(ask()) == Scored(8.0, {"length": 4.0})

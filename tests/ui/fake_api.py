@@ -11,15 +11,22 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from sawyer.types import (
+    BLIND_PANES,
+    AnyCompareEvent,
     CompareRequest,
     DeltaEvent,
     DoneEvent,
     EndEvent,
     ErrorDetail,
     ErrorEvent,
+    QueuedEvent,
+    RatingRequest,
+    RatingResponse,
     Sampling,
     ServerInfo,
     TurnEvent,
+    UndoRequest,
+    UndoResponse,
     VoteRequest,
     VoteResponse,
 )
@@ -49,12 +56,17 @@ class FakeApi:
     """What the fake answers and what it was asked. Tests set the first and read the second.
 
     ``breaks_after`` and ``holds_after`` count events: there the stream breaks off, or waits until told otherwise.
+    Blind panes stand in reverse order: A is the last stage. An answer anew says so.
     """
 
     replies: dict[str, tuple[str, float | None]] = field(default_factory=lambda: dict(REPLIES))
     failing: dict[str, str] = field(default_factory=dict)
     pause: float = 0.02
     ready: bool = True
+    parts: dict[str, float] = field(default_factory=dict)
+    refs: list[str] = field(default_factory=list)
+    kind: str = "chat"
+    ahead: int = 0
     breaks_after: int | None = None
     holds_after: int | None = None
     refusal: tuple[int, dict[str, str], dict[str, Any]] | None = None
@@ -62,12 +74,18 @@ class FakeApi:
     asked: list[CompareRequest] = field(default_factory=list)
     forwarded: list[str | None] = field(default_factory=list)
     votes: list[tuple[str | None, VoteRequest]] = field(default_factory=list)
+    undone: list[UndoRequest] = field(default_factory=list)
+    ratings: list[RatingRequest] = field(default_factory=list)
     hung_up: int = 0
 
     def info(self) -> ServerInfo:
         return ServerInfo(
             name="fake",
             stages=[stage for stage in ("base", "sft", "rlf") if stage in self.replies] if self.ready else [],
+            refs=self.refs,
+            kind=self.kind,  # type: ignore[arg-type]
+            template="Summarize: {text}" if self.kind == "summary" else "{text}",
+            parts=dict.fromkeys(self.parts, 1.0),
             ready=self.ready,
             rewards=True,
             sampling=Sampling(),
@@ -75,43 +93,62 @@ class FakeApi:
             max_tokens=256,
         )
 
-    async def events(self, turn: int) -> AsyncIterator[str]:
+    async def events(self, asked: CompareRequest, turn: int) -> AsyncIterator[str]:
+        """The stream of one comparison: ``behind`` says which stage speaks in which pane."""
         sent = 0
         try:
-            stages = list(self.replies)
-            yield _sse(TurnEvent(turn_id=f"turn-{turn}", conversation_id="conversation-1", stages=stages))
-            words = {stage: _pieces(text) for stage, (text, _) in self.replies.items()}
+            behind = self.behind(asked)
+            turn_id = asked.turn_id or f"turn-{turn}"
+            yield _sse(TurnEvent(turn_id=turn_id, conversation_id="conversation-1", stages=list(behind)))
+            if self.ahead:
+                yield _sse(QueuedEvent(ahead=self.ahead))
+            again = "Once more: " if asked.turn_id else ""
+            words = {pane: _pieces(again + self.replies[stage][0]) for pane, stage in behind.items()}
             for step in range(max(len(pieces) for pieces in words.values()) + 1):
-                for stage, pieces in words.items():
+                for pane, pieces in words.items():
                     if sent == self.breaks_after:
                         return
-                    event = self._event(stage, pieces, step)
+                    while sent == self.holds_after:
+                        await asyncio.sleep(0.02)
+                    event = self._event(pane, behind[pane], pieces, step, turn_id)
                     if event is not None:
                         yield _sse(event)
                         sent += 1
-                    while sent == self.holds_after:
-                        await asyncio.sleep(0.02)
                 await asyncio.sleep(self.pause)
             yield _sse(EndEvent())
         except asyncio.CancelledError:
             self.hung_up += 1
             raise
 
-    def _event(self, stage: str, pieces: list[str], step: int) -> DeltaEvent | DoneEvent | ErrorEvent | None:
+    def behind(self, asked: CompareRequest) -> dict[str, str]:
+        """Pane -> stage."""
+        names = list(asked.stages or self.replies)
+        if any(name in BLIND_PANES for name in names):  # panes of a blind turn, answered anew
+            lettered = dict(zip(BLIND_PANES, reversed(self.replies), strict=False))
+            return {name: lettered[name] for name in names}
+        if asked.blind:
+            return dict(zip(BLIND_PANES, reversed(names), strict=False))
+        return {name: name.partition("@")[0] for name in names}
+
+    def _event(
+        self, pane: str, stage: str, pieces: list[str], step: int, turn_id: str
+    ) -> DeltaEvent | DoneEvent | ErrorEvent | None:
         if stage in self.failing:
-            return ErrorEvent(stage=stage, error=ErrorDetail(message=self.failing[stage])) if step == 2 else None
+            return ErrorEvent(stage=pane, error=ErrorDetail(message=self.failing[stage])) if step == 2 else None
         if step < len(pieces):
-            return DeltaEvent(stage=stage, delta=pieces[step])
+            return DeltaEvent(stage=pane, delta=pieces[step])
         if step > len(pieces):
             return None
+        version = pane if "@" in pane else None if stage == "base" else f"{stage}@1"
         return DoneEvent(
-            stage=stage,
-            completion_id=f"completion-{stage}",
+            stage=pane,
+            completion_id=f"completion-{turn_id}-{stage}",
             reward=self.replies[stage][1],
+            parts=self.parts,
             tokens=len(pieces),
             seconds=round(len(pieces) * 0.031, 2),
             finish_reason="length" if stage == "base" else "stop",
-            version=None if stage == "base" else f"{stage}@1",
+            version=None if pane in BLIND_PANES else version,
         )
 
     def app(self) -> FastAPI:
@@ -120,7 +157,9 @@ class FakeApi:
         app.get("/v1/info")(self._info)
         app.get("/readyz")(self._readyz)
         app.post("/v1/compare")(self._compare)
-        app.post("/v1/feedback/votes")(self._vote)
+        app.post("/v1/feedback/votes", status_code=201)(self._vote)
+        app.post("/v1/feedback/undo", status_code=201)(self._undo)
+        app.post("/v1/feedback/ratings", status_code=201)(self._rate)
         return app
 
     async def _info(self) -> ServerInfo:
@@ -136,15 +175,32 @@ class FakeApi:
             status, headers, body = self.refusal
             return JSONResponse(body, status_code=status, headers=headers)
         self.asked.append(CompareRequest.model_validate_json(await request.body()))
-        return StreamingResponse(self.events(len(self.asked)), media_type="text/event-stream")
+        return StreamingResponse(self.events(self.asked[-1], len(self.asked)), media_type="text/event-stream")
 
     async def _vote(self, request: Request) -> Any:
         if self.vote_refusal is not None:
             return JSONResponse(self.vote_refusal[1], status_code=self.vote_refusal[0])
         vote = VoteRequest.model_validate_json(await request.body())
         self.votes.append((request.headers.get("idempotency-key"), vote))
-        answer = VoteResponse(vote_id="vote-1", turn_id=vote.turn_id, choice=vote.choice, panes={})  # type: ignore[arg-type]
+        lettered = dict(zip(BLIND_PANES, reversed(self.replies), strict=False))
+        blind = any(asked.blind for asked in self.asked)
+        panes = lettered if blind else {stage: stage for stage in self.replies}
+        answer = VoteResponse(
+            vote_id="vote-1",
+            turn_id=vote.turn_id,
+            choice=panes.get(vote.choice, vote.choice.partition("@")[0]),  # type: ignore[arg-type]
+            panes=panes,  # type: ignore[arg-type]
+            versions={pane: None if stage == "base" else f"{stage}@1" for pane, stage in panes.items()},
+        )
         return JSONResponse(answer.model_dump(), status_code=201)
+
+    async def _undo(self, undo: UndoRequest) -> UndoResponse:
+        self.undone.append(undo)
+        return UndoResponse(vote_id="undo-1", turn_id=undo.turn_id)
+
+    async def _rate(self, rating: RatingRequest) -> RatingResponse:
+        self.ratings.append(rating)
+        return RatingResponse(rating_id="rating-1", completion_id=rating.completion_id, up=rating.up)
 
 
 def _pieces(text: str) -> list[str]:
@@ -153,7 +209,7 @@ def _pieces(text: str) -> list[str]:
     return [words[0], *(f" {word}" for word in words[1:])]
 
 
-def _sse(event: TurnEvent | DeltaEvent | DoneEvent | ErrorEvent | EndEvent) -> str:
+def _sse(event: AnyCompareEvent) -> str:
     return f"data: {json.dumps(event.model_dump(mode='json'))}\n\n"
 
 

@@ -14,7 +14,7 @@ from ui.numbers import MINUS, counted
 
 def figure_html(figure: Figure) -> str:
     """One card of the board."""
-    head = f"<h2>{escape(figure.title)}</h2><p class='bd-finding'>{escape(figure.finding)}</p>"
+    head = f"<h3>{escape(figure.title)}</h3><p class='bd-finding'>{escape(figure.finding)}</p>"
     if figure.draw is None:
         return f'<section class="bd-card" data-figure="{figure.name}">{head}</section>'
     count = escape(f"n = {counted(figure.n, figure.unit)}")

@@ -36,7 +36,7 @@ PAGE = Palette(
     bad="var(--sw-bad)",
 )
 
-# The light values of assets/page.css: a downloaded picture goes onto paper and slides.
+# The light values of assets/frame.css: a downloaded picture goes onto paper and slides.
 FILE = Palette(
     ink="#24282c",
     soft="#62676b",

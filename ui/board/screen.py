@@ -17,7 +17,7 @@ def screen(view: View) -> str:
     notice = f'<p class="sw-notice" role="alert">{escape(view.notice)}</p>' if view.notice else ""
     return (
         f'<div class="bd" data-poll="{POLL_MILLISECONDS}">'
-        f'<header class="bd-head"><div><h1>{escape(texts.TITLE)}</h1><p>{escape(texts.TAGLINE)}</p></div>'
+        f'<header class="bd-head"><div><h2>{escape(texts.TITLE)}</h2><p>{escape(texts.TAGLINE)}</p></div>'
         f"{_switches(view)}</header>{notice}{_body(view)}"
         f'<p class="bd-live"><i aria-hidden="true"></i>{escape(texts.LIVE)}</p></div>'
     )
@@ -80,7 +80,7 @@ def _choices(board: Board) -> str:
         for choice, count in present
     )
     bar = f'<div class="bd-bar" aria-hidden="true">{parts}</div>'
-    return f'<div class="bd-choices"><h2>{texts.SHARES}</h2>{bar}<ul>{words}</ul></div>'
+    return f'<div class="bd-choices"><h3>{texts.SHARES}</h3>{bar}<ul>{words}</ul></div>'
 
 
 def _kind(choice: str) -> str:
@@ -88,7 +88,7 @@ def _kind(choice: str) -> str:
 
 
 def _rounds(rounds: list[RoundSummary]) -> str:
-    head = f"<h2>{texts.ROUNDS}</h2><p class='bd-finding'>{escape(findings.rounds(rounds))}</p>"
+    head = f"<h3>{texts.ROUNDS}</h3><p class='bd-finding'>{escape(findings.rounds(rounds))}</p>"
     columns = "".join(f'<th scope="col">{name}</th>' for name in texts.ROUND_COLUMNS)
     rows = "".join(_round(each) for each in rounds)
     table = f"<table><thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table>" if rounds else ""
@@ -110,6 +110,6 @@ def _first_steps() -> str:
     link = f'<a href="./">{escape(texts.EMPTY_COMPARE)}</a>'
     steps = "".join(f"<li>{escape(step).format(compare=link)}</li>" for step in texts.EMPTY_STEPS)
     return (
-        f'<section class="bd-card bd-empty"><h2>{escape(texts.EMPTY_TITLE)}</h2><ol>{steps}</ol>'
+        f'<section class="bd-card bd-empty"><h3>{escape(texts.EMPTY_TITLE)}</h3><ol>{steps}</ol>'
         f"<p>{escape(texts.EMPTY_AFTER)}</p></section>"
     )

@@ -24,12 +24,12 @@ def screen(desk: Desk) -> str:
 
 
 def _head(leave: str) -> str:
-    return f'<header class="bd-head"><div><h1>{texts.TITLE}</h1><p>{escape(texts.TAGLINE)}</p></div>{leave}</header>'
+    return f'<header class="bd-head"><div><h2>{texts.TITLE}</h2><p>{escape(texts.TAGLINE)}</p></div>{leave}</header>'
 
 
 def _door() -> str:
     return (
-        f'<section class="bd-card rv-door"><h2>{texts.DOOR_TITLE}</h2><p>{texts.DOOR_WHY}</p>'
+        f'<section class="bd-card rv-door"><h3>{texts.DOOR_TITLE}</h3><p>{texts.DOOR_WHY}</p>'
         '<form data-act="enter">'
         # For password managers, which file a key under a name.
         '<input type="text" name="username" value="sawyer admin" autocomplete="username" hidden disabled>'

@@ -42,15 +42,15 @@ def lay_out(mode: Mode) -> Widgets:
     make(gr.Textbox, "where", visible=False)
     make(gr.Textbox, "tab", visible=False)
     with gr.Row(elem_id="sw-top"):
-        html("tagline")
-        html("past", elem_classes="sw-menu-place")
-        html("share", "share.js", elem_classes="sw-menu-place")
+        html("tagline", elem_id="sw-tagline")
+        html("past", elem_id="sw-past")
+        html("share", "share.js", elem_id="sw-share")
         make(gr.Button, "new_chat", value=texts.NEW_CHAT, size="sm", elem_id="sw-new")
     html("hint")
     html("transcript", "transcript.js")
     with gr.Row(elem_id="sw-panes"):
         for slot in range(SLOTS):
-            html(f"pane_{slot}", elem_classes="sw-slot")
+            html(f"pane_{slot}", elem_id=f"sw-slot-{slot}")
     html("verdicts", "verdicts.js", elem_id="sw-verdicts")
     _words(make, html)
     _composer(make, html, mode)
@@ -62,7 +62,7 @@ def _words(make: Make, html: Make) -> None:
     """Where people write about answers: their own version of one, a comment on their vote."""
     with make(gr.Column, "editor", elem_id="sw-editor"):
         html("edit_label")
-        make(gr.Textbox, "edit_box", label=texts.EDIT_BOX, lines=4, max_lines=16, value="")
+        make(gr.Textbox, "edit_box", label=texts.EDIT_BOX, lines=4, max_lines=16, value="", autofocus=True)
         with gr.Row(elem_classes="sw-editor-buttons"):
             make(gr.Button, "edit_save", value=texts.SAVE, variant="primary", size="md")
             make(gr.Button, "edit_cancel", value=texts.CANCEL, size="md")

@@ -141,7 +141,7 @@ NOTHING_TO_ASK = "Type a question first."
 
 VOTE_PROMPT = "Which answer is best?"
 VOTE_SAVED = "Thank you! Your vote is saved."
-KEYS = "Or press its number."
+KEYS = "Keys: 1 2 3, T, B; U takes it back."
 EDIT_SAVED = "Thank you! Your version is saved."
 REVEALED = "The names are out, so this turn takes no other vote."
 COPIED = "This is a copy of a shared chat. Ask on to continue it."
@@ -183,10 +183,10 @@ def stage_text(stage: str) -> StageText:
     number = f" {version}" if version else ""
     match stage:
         case "base":
-            return StageText(f"Base{number}", "The raw model. It only continues your text.")
+            return StageText(f"Base{number}", "The raw model: it continues your text.")
         case "sft":
             return StageText(f"SFT{number}", "Taught by examples to answer.")
         case "rlf":
-            return StageText(f"RLF{number}", "Tuned further by reward, to answer better.")
+            return StageText(f"RLF{number}", "Tuned further by reward.")
         case _:
             return StageText(f"Answer {stage}", "")

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from tests.ui.fake_api import FakeApi
 from ui.app import mount_ui
 from ui.shell import POLICY
-from ui.theme import css, javascript
+from ui.theme import ASSETS, css
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +28,17 @@ def test_the_api_comes_first_and_the_page_takes_the_rest(web: TestClient) -> Non
 
 
 def test_the_document_names_no_other_server(web: TestClient) -> None:
-    for path in ("/", "/theme.css", "/config"):
+    scripts = "".join(path.read_text(encoding="utf-8") for path in ASSETS.glob("*.js"))
+    assert "element" in scripts
+    for path in ("/", "/arena", "/summaries", "/theme.css", "/config"):
         foreign = set(re.findall(r"https?://([^/\"'\s\\)]+)", web.get(path).text)) - {"testserver", "www.w3.org"}
         assert not foreign, f"{path} names {foreign}"
-    assert not re.search(r"https?://|@import", css() + javascript())
+    assert not re.search(r"https?://|@import", css() + scripts)
 
 
 def test_the_browser_is_told_to_load_from_nowhere_else(web: TestClient) -> None:
-    assert web.get("/").headers["content-security-policy"] == POLICY
+    for path in ("/", "/arena", "/summaries"):
+        assert web.get(path).headers["content-security-policy"] == POLICY
     assert "http" not in POLICY
     assert "content-security-policy" not in web.get("/v1/info").headers
 

@@ -146,7 +146,11 @@ def registry() -> RegistryState:
     return RegistryState(
         versions=[
             VersionState(
-                ref=ref, stage=ref[:3], current=ref in ("rlf@2", "sft@1"), created="2026-11-21 19:40", about=words
+                ref=ref,
+                stage=ref[:3],
+                current=ref in ("rlf@2", "sft@1"),
+                created="2026-11-21T19:40:02+00:00",
+                about=words,
             )
             for ref, words in about.items()
         ],
@@ -228,7 +232,7 @@ class FakeAdmin:
         app.middleware("http")(self._guard)
         app.get("/v1/feedback/board")(self._board)
         app.get("/v1/admin/feedback")(self._feedback)
-        app.post("/v1/admin/reviews")(self._review)
+        app.post("/v1/admin/reviews", status_code=201)(self._review)
         app.post("/v1/admin/redact")(self._redact)
         app.get("/v1/admin/voters")(self._voters)
         app.get("/v1/admin/export")(self._export)
@@ -256,11 +260,11 @@ class FakeAdmin:
 
     async def _feedback(self, request: Request) -> FeedbackPage:
         given = dict(request.query_params)
-        before = given.pop("before", None)
+        before, size = given.pop("before", None), min(PAGE, int(given.pop("limit")))
         found = [one for one in self.items if matches(one, FeedbackFilter.model_validate(given))]
         start = int(before or 0)
-        more = str(start + PAGE) if len(found) > start + PAGE else None
-        return FeedbackPage(total=len(found), items=found[start : start + PAGE], next=more)
+        more = str(start + size) if len(found) > start + size else None
+        return FeedbackPage(total=len(found), items=found[start : start + size], next=more)
 
     async def _review(self, asked: ReviewRequest) -> ReviewResponse:
         self.reviews.append(asked)
@@ -275,8 +279,10 @@ class FakeAdmin:
     async def _voters(self) -> VoterList:
         return VoterList(voters=self.voters)
 
-    async def _export(self, request: Request) -> PlainTextResponse:
+    async def _export(self, request: Request) -> Any:
         self.exports.append(dict(request.query_params))
+        if not self.items:
+            return refusal(404, "There is nothing to export as preference yet.")
         return PlainTextResponse(EXPORTED)
 
     async def _versions(self) -> RegistryState:

@@ -105,8 +105,11 @@ def test_redaction_and_export_say_what_they_did(admin: FakeAdmin) -> None:
     assert "text" in short.notice and short.items == desk.items
     exported = after(admin, desk, {"act": "export", "format": "kto"})
     assert exported.file is not None and exported.file.text == EXPORTED
-    assert admin.exports == [{"state": "pending", "format": "kto"}]
+    assert admin.exports == [{"state": "pending", "form": "kto", "format": "jsonl"}]
     assert after(admin, exported, {"act": "more"}).file is None
+    admin.items = []
+    nothing = after(admin, exported, {"act": "export", "format": "preference"})
+    assert nothing.file is None and "nothing to export" in nothing.notice
 
 
 def test_findings_are_explained_wherever_they_are_shown(admin: FakeAdmin) -> None:

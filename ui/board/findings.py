@@ -41,12 +41,12 @@ def pairs(results: list[PairResult]) -> str:
 
 def ladder(each: Ladder) -> str:
     """Who leads, and whether that can be told from chance; then what length does, where it is controlled for."""
+    if not each.strengths:
+        return each.note or texts.LADDER_NONE
     return " ".join(part for part in (_leader(each.strengths, each.separable), each.note or "", _length(each)) if part)
 
 
 def _leader(strengths: list[Strength], separable: bool) -> str:
-    if not strengths:
-        return texts.LADDER_NONE
     first = contestant_name(strengths[0].contestant)
     if len(strengths) == 1:
         return texts.LADDER_ALONE.format(first=first)

@@ -59,7 +59,7 @@ DAYS_FINDING = "{votes} on {days}; most on {day} ({most})."
 DAYS_NONE = "No days to show yet."
 
 POSITION = "Does the place matter?"
-POSITION_AXIS = "preferred panes by place; dashed: if places were equal"
+POSITION_AXIS = "preferred panes by place; dashed: equal shares"
 POSITION_BIASED = "The places differ (p = {p}): part of the preference may be for the place, not the answer."
 POSITION_FAIR = "No preference for a place can be seen (p = {p})."
 POSITION_NONE = "Too few blind votes for a test."

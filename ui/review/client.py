@@ -25,6 +25,9 @@ from ui.http import answer, connect, parsed
 
 Model = TypeVar("Model", bound=BaseModel)
 
+PAGE = 25
+"""Votes at a time: about what one reads before a rest, and little to send when one of them changes."""
+
 
 class AdminClient:
     """``/v1/admin/…`` of the API at ``api_url``; every coroutine raises ``ApiFailure``.
@@ -37,12 +40,12 @@ class AdminClient:
 
     async def feedback(self, key: str, chosen: FeedbackFilter, before: str | None = None) -> FeedbackPage:
         """One page of the votes that a filter shows, newest first."""
-        asked = query(chosen) | ({"before": before} if before else {})
+        asked = query(chosen) | {"limit": str(PAGE)} | ({"before": before} if before else {})
         return await self._ask(FeedbackPage, key, "GET", "feedback", params=asked)
 
     async def export(self, key: str, chosen: FeedbackFilter, form: str) -> bytes:
         """The training data in what a filter shows, as JSON lines."""
-        asked = query(chosen) | {"format": form}
+        asked = query(chosen) | {"form": form, "format": "jsonl"}
         return (await self._answer(key, "GET", "export", params=asked)).content
 
     async def voters(self, key: str) -> VoterList:

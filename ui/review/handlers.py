@@ -132,6 +132,8 @@ class Reviewing:
     async def _redact(self, desk: Desk, act: acts.Redact) -> Desk:
         request = RedactRequest(conversation_id=act.conversation, text=act.text.strip(), note=act.note)
         answer = await self._client.redact(desk.key, request)
+        if not answer.places:
+            return replace(desk, notice=texts.REDACTED_NOWHERE)
         # Everything shown is read anew: the text may have stood in several votes of the conversation.
         desk = desk.showing(await self._client.feedback(desk.key, desk.chosen))
         return replace(desk, done=texts.REDACTED.format(places=counted(answer.places, "place")))
@@ -139,8 +141,6 @@ class Reviewing:
     async def _export(self, desk: Desk, act: acts.Export) -> Desk:
         content = (await self._client.export(desk.key, desk.chosen, act.format)).decode()
         rows = sum(1 for line in content.splitlines() if line)
-        if not rows:
-            return replace(desk, notice=texts.EXPORT_EMPTY[act.format])
         name = f"sawyer-{act.format}.jsonl"
         done = texts.EXPORTED.format(rows=counted(rows, "example"), name=name)
         return replace(desk.saving(name, content), done=done)

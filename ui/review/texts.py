@@ -91,6 +91,7 @@ REDACT_TEXT = "Text to black out, everywhere in this conversation"
 REDACT_NOW = "Black out for ever"
 REDACT_CONFIRM = "Black this text out in the whole conversation? It cannot be undone."
 REDACTED = "Blacked out in {places}."
+REDACTED_NOWHERE = "That text stands nowhere in this conversation, so nothing was changed."
 
 EXPORT = "Export what the filter shows"
 EXPORT_AS = {
@@ -100,11 +101,6 @@ EXPORT_AS = {
 }
 EXPORT_NOW = "Export"
 EXPORTED = "{rows} exported as {name}; your browser has saved the file."
-EXPORT_EMPTY = {
-    "preference": "Nothing to export: no vote here prefers one answer to another, or may be trained on.",
-    "kto": "Nothing to export: no vote or thumb here says what was good or bad, or may be trained on.",
-    "sft": "Nothing to export: no answer here was edited, or may be trained on.",
-}
 BAD_DAY = "{day} is no day; write one as 2026-11-22."
 
 # ---- voters ----

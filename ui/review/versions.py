@@ -37,7 +37,7 @@ def _row(version: VersionState) -> tuple[str, ...]:
     return (
         f"<b>{escape(version.ref)}</b>",
         chip("approved", texts.SERVED) if version.current else "",
-        escape(version.created or texts.NOT_KNOWN),
+        f"<time>{escape(_minute(version.created)) if version.created else texts.NOT_KNOWN}</time>",
         escape(version.about),
         "" if version.current else promote,
     )
@@ -54,5 +54,10 @@ def _entry(entry: dict) -> str:
     """One line of the history: when, what, which versions."""
     refs = entry.get("versions") or []
     named = ", ".join(map(str, refs)) if isinstance(refs, list) else str(refs)
-    when = str(entry.get("at", ""))[:16].replace("T", " ")
+    when = _minute(str(entry.get("at", "")))
     return " · ".join(part for part in (when, str(entry.get("action", "")), named) if part)
+
+
+def _minute(iso: str) -> str:
+    """``2026-11-21T19:44:10+00:00`` as ``2026-11-21 19:44``."""
+    return iso[:16].replace("T", " ")

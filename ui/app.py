@@ -1,5 +1,6 @@
 """The page as a web application: beside the API in one process, or alone."""
 
+import warnings
 from collections.abc import Callable
 
 import gradio as gr
@@ -37,20 +38,23 @@ def mount_ui(
     Returns:
         ``app`` itself.
     """
-    gr.mount_gradio_app(
-        app,
-        build_ui(api_url, transport, api_key),
-        path="/",
-        theme=theme(),
-        css=css(),
-        footer_links=[],
-        run_history=False,
-        show_error=False,
-        ssr_mode=False,
-        pwa=False,
-        auth=login,
-        auth_message=texts.LOGIN,
-    )
+    with warnings.catch_warnings():
+        # Said to every application of several pages, also to one that wants no rendering on the server.
+        warnings.filterwarnings("ignore", message="SSR mode is not supported")
+        gr.mount_gradio_app(
+            app,
+            build_ui(api_url, transport, api_key),
+            path="/",
+            theme=theme(),
+            css=css(),
+            footer_links=[],
+            run_history=False,
+            show_error=False,
+            ssr_mode=False,
+            pwa=False,
+            auth=login,
+            auth_message=texts.LOGIN,
+        )
     app.add_middleware(PageShell, paths=tuple(f"/{path}" for path, _ in PAGES))
     return app
 

@@ -1,5 +1,6 @@
 """Buttons inside the page's own HTML. ``assets/buttons.js`` hands a press to Python with the button's data."""
 
+from collections.abc import Mapping
 from html import escape
 
 from ui.icons import icon
@@ -12,7 +13,7 @@ def button(
     label: str,
     do: str,
     *,
-    data: dict[str, str | int] | None = None,
+    data: Mapping[str, str | int] | None = None,
     key: str = "",
     picture: str = "",
     kind: str = "",
@@ -30,7 +31,7 @@ def button(
         kind: more CSS classes. pressed: the state of a button that is on or off.
         streams: answers come in bit by bit, so the press takes Gradio's queue.
     """
-    given = {"do": do, "via": STREAM if streams else ACT} | (data or {}) | ({"key": key} if key else {})
+    given = {"do": do, "via": STREAM if streams else ACT, **(data or {}), **({"key": key} if key else {})}
     attributes = "".join(f' data-{name}="{escape(str(value))}"' for name, value in given.items())
     if pressed is not None:
         attributes += f' aria-pressed="{str(pressed).lower()}"'

@@ -55,7 +55,7 @@ CANCEL = "Cancel"
 PRESENTER = "Presenter mode"
 PRESENTER_SHORT = "Present"
 JOIN = "Join in:"
-ONLY_HERE = "This address works on this computer only. Start SAWYER with --host 0.0.0.0 to let others in."
+ONLY_HERE = "This address works on this computer only. Start SAWYER with --host 0.0.0.0 --open to let others in."
 QR_LABEL = "QR code of this page's address"
 
 PAST_CHATS = "Past chats"

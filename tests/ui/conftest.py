@@ -15,7 +15,7 @@ from ui.screenshots import ARGUMENTS, BROWSERS, find_browser
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-PATIENCE = 120_000  # milliseconds; a machine that trains beside the tests draws slowly
+PATIENCE = 20_000  # milliseconds; a machine that trains beside the tests draws slowly
 
 
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which other modules could not start theirs
@@ -64,19 +64,40 @@ class Visit:
         self.alarms.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
+    def open(self, address: str) -> None:
+        """Go there and wait until the page has heard of its server."""
+        self.page.goto(address)
+        self.page.wait_for_selector("#sw-box textarea")
+        self.page.wait_for_selector(".sw-header .sw-invitation", state="attached")
+
+    def faults(self) -> list[str]:
+        """What axe-core finds serious or worse on the page as it is."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.page).response["violations"]
+        return [
+            f"{fault['id']}: {fault['nodes'][0]['html'][:160]} {fault['nodes'][0]['any'][:1]}"
+            for fault in found
+            if fault["impact"] in ("serious", "critical")
+        ]
+
     def ask(self, question: str) -> None:
         self.page.locator("#sw-box textarea").fill(question)
         self.page.locator("#sw-box textarea").press("Enter")
 
     def ask_next(self, question: str) -> None:
-        """Ask once more. Gradio ignores Enter until it has put the last event away, a moment after its text."""
+        """Ask once more, until the page shows another question."""
         asked = self.page.locator(".sw-question").count()
+        self.ask_until(question, f"() => document.querySelectorAll('.sw-question').length > {asked}")
+
+    def ask_until(self, question: str, reaction: str) -> None:
+        """Ask until ``reaction`` holds: Gradio ignores Enter until it has put the last event away."""
         for _ in range(PATIENCE // 500):
             self.ask(question)
             self.page.wait_for_timeout(500)
-            if self.page.locator(".sw-question").count() > asked:
+            if self.page.evaluate(reaction):
                 return
-        raise AssertionError("the page did not take the next question")
+        raise AssertionError("the page did not take the question")
 
     def press(self, button: "Locator", reaction: str) -> None:
         """Press until the page shows ``reaction``: Gradio ignores clicks too until the last event is put away."""
@@ -107,16 +128,14 @@ class Visit:
 
 @pytest.fixture
 def visit(browser: "Browser", site: tuple[FakeApi, str], fake: FakeApi) -> Iterator[Callable[..., Visit]]:
-    """Opens the page as a new visitor: ``visit(width=390, height=844)``."""
+    """Opens a page as a new visitor: ``visit("/arena", width=390, height=844)``."""
     with ExitStack() as visits:
 
-        def arrive(width: int = 1280, height: int = 900) -> Visit:
-            context = browser.new_context(viewport={"width": width, "height": height})
+        def arrive(path: str = "/", width: int = 1280, height: int = 900, scheme: Any = "light") -> Visit:
+            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
             visits.callback(context.close)
             visitor = Visit(context.new_page())
-            visitor.page.goto(site[1])
-            visitor.page.wait_for_selector("#sw-box textarea")
-            visitor.page.wait_for_selector("#sw-examples button")
+            visitor.open(site[1] + path)
             return visitor
 
         yield arrive

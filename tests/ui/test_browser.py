@@ -1,4 +1,4 @@
-"""The page in a real browser: ask, stream, vote, and everything that can go wrong on the way."""
+"""The pages in a real browser: ask, stream, vote, take back, write anew, and everything that can go wrong meanwhile."""
 
 import time
 from collections.abc import Callable
@@ -14,47 +14,87 @@ pytestmark = pytest.mark.browser
 Arrive = Callable[..., Visit]
 ALL_STREAMING = """() => [...document.querySelectorAll('.sw-streaming .sw-reply')]
     .filter(reply => reply.innerText.trim().length > 5).length === 3"""
+READY = '[data-ready="true"]'
 
 
-def test_ask_stream_vote_thanks_and_go_on(visit: Arrive, fake: FakeApi) -> None:
+def test_a_newcomer_votes_in_three_steps_with_the_keys_and_takes_it_back(visit: Arrive, fake: FakeApi) -> None:
     fake.holds_after = 30
     visitor = visit()
     page = visitor.page
-    visitor.ask("How do I boil an egg?")
+    assert page.locator(".sw-hint li").count() == 3
+    page.locator(".sw-chip").first.click()  # one: an example
     page.wait_for_function(ALL_STREAMING)
-    assert page.locator("#sw-box textarea").input_value() == ""
     fake.holds_after = None
-    visitor.wait_for_answers()
-    assert page.locator(".sw-pane .sw-facts").count() == 3
+    page.wait_for_selector(READY)  # two: wait
+    page.keyboard.press("2")  # three: vote
+    page.wait_for_selector(".sw-thanks")
     assert page.locator(".sw-bar").count() == 3
-    visitor.press(page.locator(".sw-pick").nth(1), ".sw-thanks")
-    assert texts.VOTE_SAVED in page.locator("#sw-verdicts").inner_text()
-    assert page.locator(".sw-slot:has(.sw-chosen) h2").inner_text().startswith("SFT")
+    assert page.locator("#sw-panes .block:has(.sw-chosen) h2").inner_text().startswith("SFT")
     key, vote = fake.votes[0]
-    assert (vote.turn_id, vote.choice) == ("turn-1", "sft")
+    assert (vote.turn_id, vote.choice, vote.position, vote.consent) == ("turn-1", "sft", 1, True)
     assert key
-    visitor.ask_next("And a soft one?")
+    page.keyboard.press("u")
+    page.wait_for_selector(READY)
+    assert fake.undone[0].voter == vote.voter
+    page.keyboard.press("b")
+    page.wait_for_selector(".sw-thanks")
+    assert fake.votes[1][1].choice == "bad"
+    visitor.press(page.locator("#sw-slot-2 .sw-pick"), "#sw-slot-2 .sw-chosen")
+    page.locator("#sw-slot-2").get_by_role("button", name=texts.THUMBS[True].format(pane="RLF")).click()
+    page.wait_for_selector("#sw-slot-2 [data-do=up][aria-pressed=true]")
+    assert fake.ratings[0].up is True
+    visitor.ask_next("And 1 soft, but tasty?")  # keys typed into the box are no votes
     page.wait_for_selector(".sw-turn")
     visitor.wait_for_answers()
-    assert [message.content for message in fake.asked[1].messages][1] == REPLIES["sft"][0]
+    assert [message.content for message in fake.asked[1].messages][1] == REPLIES["rlf"][0]
+    assert len(fake.votes) == 3
     assert visitor.foreign == []
     assert visitor.alarms == []
 
 
-def test_an_example_is_one_click_and_a_new_chat_starts_over(visit: Arrive, fake: FakeApi) -> None:
+def test_the_arena_is_blind_until_the_vote(visit: Arrive, fake: FakeApi) -> None:
+    visitor = visit("/arena")
+    page = visitor.page
+    visitor.ask("Who are you?")
+    visitor.wait_for_answers()
+    assert [name.strip() for name in page.locator("#sw-panes h2").all_inner_texts()] == [
+        "Answer A",
+        "Answer B",
+        "Answer C",
+    ]
+    assert page.locator(".sw-bar").count() == 0
+    assert fake.asked[0].blind is True
+    visitor.press(page.locator("#sw-slot-1 .sw-pick"), ".sw-thanks")
+    assert [name.split()[0] for name in page.locator("#sw-panes h2").all_inner_texts()] == ["RLF", "SFT", "Base"]
+    assert "sft@1" in page.locator("#sw-slot-1 .sw-version").inner_text()
+    assert page.locator(".sw-bar").count() == 3
+    assert (fake.votes[0][1].choice, fake.votes[0][1].position) == ("B", 1)
+    assert page.locator("#sw-slot-0 .sw-pick").is_disabled()
+
+
+def test_messages_and_answers_are_written_anew(visit: Arrive, fake: FakeApi) -> None:
     visitor = visit()
     page = visitor.page
-    page.locator("#sw-examples button").first.click()
+    visitor.ask("Firts question")
     visitor.wait_for_answers()
-    assert fake.asked[0].messages[0].content == texts.EXAMPLES[0]
-    visitor.press(page.get_by_role("button", name=texts.BAD), ".sw-thanks")
-    assert fake.votes[0][1].choice == "bad"
-    visitor.press(page.locator("#sw-new"), ".sw-empty")
-    page.wait_for_selector("#sw-examples button")
-    visitor.ask_next("Something else")
+    visitor.press(page.locator("[data-do=revise]"), ".sw-revising")
+    page.wait_for_function("document.querySelector('#sw-box textarea').value === 'Firts question'")
+    visitor.ask_until("First question", "() => !document.querySelector('.sw-revising')")
     visitor.wait_for_answers()
-    assert [message.content for message in fake.asked[1].messages] == ["Something else"]
-    assert fake.asked[1].conversation_id is None
+    assert page.locator(".sw-question").count() == 1
+    assert [message.content for message in fake.asked[1].messages] == ["First question"]
+    visitor.press(page.locator("#sw-slot-1 [data-do=anew]"), "#sw-slot-1 :text('Once more')")
+    page.wait_for_selector(READY)
+    assert (fake.asked[2].turn_id, fake.asked[2].stages) == ("turn-2", ["sft"])
+    assert page.locator("#sw-panes :text('Once more')").count() == 1
+    visitor.press(page.locator("#sw-slot-0 [data-do=edit]"), "#sw-editor textarea")
+    page.locator("#sw-editor textarea").fill("What it **should** have said")
+    visitor.press(page.get_by_role("button", name=texts.SAVE, exact=True), ".sw-edited")
+    assert page.locator("#sw-slot-0 .sw-edited strong").inner_text() == "should"
+    assert (fake.votes[0][1].choice, fake.votes[0][1].edited) == ("base", "What it **should** have said")
+    page.locator("#sw-comments textarea").fill("It rambled.")
+    visitor.press(page.get_by_role("button", name=texts.SEND, exact=True), ":text('It rambled.')")
+    assert (fake.votes[1][1].comment, fake.votes[1][1].edited) == ("It rambled.", "What it **should** have said")
 
 
 def test_injected_markup_does_not_run(visit: Arrive, fake: FakeApi) -> None:
@@ -66,28 +106,45 @@ def test_injected_markup_does_not_run(visit: Arrive, fake: FakeApi) -> None:
     fake.failing = {"base": attack}
     visitor = visit()
     page = visitor.page
+    page.locator("#sw-voter input:not([type=checkbox])").fill(attack[:60])
+    page.locator("#sw-voter input:not([type=checkbox])").blur()
     visitor.ask(attack)
     visitor.wait_for_answers()
+    visitor.press(page.locator("#sw-slot-1 .sw-pick"), ".sw-thanks")
+    assert fake.votes[0][1].name == attack[:60].strip()
+    page.locator("#sw-comments textarea").fill(attack)
+    visitor.press(page.get_by_role("button", name=texts.SEND, exact=True), f":text('{texts.COMMENT_SAVED}')")
+    page.locator("#sw-past summary").click()
+    page.wait_for_selector(".sw-past")
     visitor.ask_next(attack)  # now question and answer also stand in the transcript
     visitor.wait_for_answers()
     page.wait_for_selector(".sw-turn")
     assert page.locator(".sw-current").inner_text().endswith(attack)
-    dangerous = ".sw-pane :is(script, img, svg, iframe), .sw-transcript :is(script, img, svg, iframe)"
-    assert page.locator(dangerous).count() == 0
+    assert (
+        page.locator(":is(.sw-reply, .sw-transcript p, .sw-panel, #sw-comments) :is(script, img, iframe)").count() == 0
+    )
+    assert page.locator(".sw-reply svg, .sw-question svg").count() == 0
     assert page.locator("a[href^='javascript' i]").count() == 0
     assert visitor.alarms == []
     assert visitor.foreign == []
 
 
-def test_a_failed_pane_says_why_and_the_others_go_on(visit: Arrive, fake: FakeApi) -> None:
+def test_a_failed_pane_says_why_and_is_tried_again_alone(visit: Arrive, fake: FakeApi) -> None:
     fake.failing = {"sft": "The adapter of this stage is missing."}
+    fake.ahead = 3
+    fake.holds_after = 0
     visitor = visit()
+    page = visitor.page
     visitor.ask("Hello")
+    page.wait_for_selector(f":text('{texts.replies_ahead(3)}')")
+    fake.holds_after = None
     visitor.wait_for_answers()
-    assert "The adapter of this stage is missing." in visitor.page.locator(".sw-failed").inner_text()
-    assert visitor.page.locator(".sw-done").count() == 2
-    visitor.page.wait_for_function("document.querySelectorAll('.sw-pick:not(:disabled)').length === 2")
-    assert visitor.page.locator(".sw-slot:has(.sw-failed) .sw-pick").is_disabled()
+    assert "The adapter of this stage is missing." in page.locator(".sw-failed").inner_text()
+    assert page.locator(".sw-pick:not(:disabled)").count() == 2
+    fake.failing = {}
+    visitor.press(page.locator("#sw-slot-1").get_by_role("button", name=texts.RETRY), "#sw-slot-1 .sw-done")
+    page.wait_for_function("document.querySelectorAll('.sw-pick:not(:disabled)').length === 3")
+    assert fake.asked[1].stages == ["sft"]
 
 
 def test_a_refused_question_stays_in_the_box(visit: Arrive, fake: FakeApi) -> None:
@@ -99,7 +156,7 @@ def test_a_refused_question_stays_in_the_box(visit: Arrive, fake: FakeApi) -> No
     visitor.page.wait_for_selector(".sw-empty")
     assert visitor.page.locator("#sw-box textarea").input_value() == "precious words"
     fake.refusal = None
-    visitor.page.locator("#sw-box textarea").press("Enter")
+    visitor.ask_next("precious words")
     visitor.wait_for_answers()
     assert visitor.page.locator(".sw-notice").count() == 0
 
@@ -136,26 +193,79 @@ def test_a_loading_server_is_announced_and_its_readiness_noticed(visit: Arrive, 
     assert texts.SERVER_LOADING in visitor.page.locator(".sw-notice").inner_text()
     fake.ready = True
     visitor.page.wait_for_selector(".sw-notice", state="detached")
+    visitor.page.wait_for_selector(".sw-chip:not(:disabled)")
 
 
-def test_on_a_phone_the_panes_stack_and_nothing_sticks_out(visit: Arrive, fake: FakeApi) -> None:
-    visitor = visit(width=390, height=844)
-    visitor.ask("How do I boil an egg?")
-    visitor.wait_for_answers()
-    boxes = [visitor.page.locator(".sw-slot").nth(slot).bounding_box() for slot in range(3)]
-    tops = [box["y"] for box in boxes if box]
-    assert tops == sorted(set(tops))
-    assert all(box and box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
-    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-def test_two_visitors_do_not_see_each_other(visit: Arrive, fake: FakeApi) -> None:
+def test_chats_are_kept_shared_and_deleted_and_two_visitors_do_not_see_each_other(visit: Arrive, fake: FakeApi) -> None:
     first, second = visit(), visit()
+    page = first.page
+    page.locator("[data-do=seen]").click()
+    page.wait_for_selector(".sw-hint", state="detached")
     first.ask("I am the first")
     second.ask("I am the second")
     first.wait_for_answers()
     second.wait_for_answers()
-    assert "first" in first.page.locator(".sw-current").inner_text()
-    assert "second" in second.page.locator(".sw-current").inner_text()
-    first.press(first.page.locator(".sw-pick").first, ".sw-thanks")
+    first.press(page.locator(".sw-pick").first, ".sw-thanks")
     assert second.page.locator(".sw-chosen").count() == 0
+    assert "second" in second.page.locator(".sw-current").inner_text()
+    page.reload()
+    page.wait_for_selector("#sw-slot-0 .sw-chosen")
+    assert "I am the first" in page.locator(".sw-current").inner_text()
+    page.locator("#sw-share summary").click()
+    page.locator("[data-link]").click()
+    link = page.locator("#sw-share input").input_value()
+    first.press(page.locator("#sw-new"), ".sw-empty")
+    assert page.locator(".sw-hint").count() == 0
+    page.locator("#sw-past summary").click()
+    first.press(page.locator(".sw-past"), ".sw-thanks")
+    page.locator("#sw-past summary").click()
+    page.locator("[data-do=forget]").click()
+    page.wait_for_selector("#sw-past summary", state="detached")
+
+    second.page.goto("about:blank")  # from page to page the fragment alone would not load anything
+    second.open(link)
+    second.page.wait_for_selector(f":text('{texts.COPIED}')")
+    assert "I am the first" in second.page.locator(".sw-current").inner_text()
+    assert second.page.locator(".sw-pick:not(:disabled)").count() == 0 and "#" not in second.page.url
+    second.ask_next("Go on")
+    second.wait_for_answers()
+    sent = fake.asked[-1]
+    assert [message.content for message in sent.messages] == ["I am the first", REPLIES["base"][0], "Go on"]
+    assert (sent.conversation_id, sent.turn_id) == (None, None)
+    assert first.alarms == second.alarms == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_fit_a_phone_and_axe_finds_no_serious_fault(visit: Arrive, fake: FakeApi, scheme: str) -> None:
+    visitor = visit(width=390, height=844, scheme=scheme)
+    page = visitor.page
+    assert visitor.faults() == []
+    visitor.ask("How do I boil an egg?")
+    visitor.wait_for_answers()
+    boxes = [page.locator(f"#sw-slot-{slot}").bounding_box() for slot in range(3)]
+    tops = [box["y"] for box in boxes if box]
+    assert tops == sorted(set(tops))
+    assert all(box and box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    visitor.press(page.locator(".sw-pick").last, ".sw-thanks")
+    visitor.press(page.locator("#sw-slot-2 [data-do=edit]"), "#sw-editor textarea")
+    page.locator("#sw-settings button").first.click()
+    page.locator("#sw-past summary").click()
+    assert visitor.faults() == []
+
+
+def test_articles_are_summarised_and_the_audience_is_invited(visit: Arrive, fake: FakeApi) -> None:
+    fake.kind, fake.parts = "summary", {"acceptability": 1.5, "neutral": -0.5}
+    fake.replies = {stage: REPLIES[stage] for stage in ("base", "rlf")}
+    visitor = visit("/summaries")
+    page = visitor.page
+    page.locator(".sw-chip").first.click()
+    visitor.wait_for_answers(2)
+    assert fake.asked[0].messages[0].content == f"Summarize: {texts.EXAMPLES[0]}"
+    assert "acceptability" in page.locator("#sw-slot-1 .sw-parts").inner_text()
+    assert not page.locator(".sw-invitation").is_visible()
+    page.locator("[data-presenter]").click()
+    page.wait_for_selector(".sw-invitation svg")
+    assert "/summaries" in page.locator(".sw-invitation strong").inner_text()
+    assert visitor.faults() == []
+    page.locator("[data-presenter]").click()

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI
 
 from tests.serve.live import serving
@@ -16,6 +15,7 @@ from tests.ui.fake_api import FakeApi
 from ui.app import mount_ui
 from ui.board import texts as board_texts
 from ui.review import texts
+from ui.shell import POLICY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -50,7 +50,8 @@ def enter(browser: "Browser", office: tuple[FakeAdmin, str], admin: FakeAdmin) -
             context = browser.new_context(viewport={"width": width, "height": 900}, accept_downloads=True)
             visits.callback(context.close)
             visitor = Visit(context.new_page())
-            visitor.page.goto(f"{office[1]}/{path}")
+            answer = visitor.page.goto(f"{office[1]}/{path}")
+            assert answer is not None and answer.headers["content-security-policy"] == POLICY
             return visitor
 
         yield arrive
@@ -59,12 +60,6 @@ def enter(browser: "Browser", office: tuple[FakeAdmin, str], admin: FakeAdmin) -
 def unlock(page: "Page", key: str = KEY) -> None:
     page.fill("input[name=key]", key)
     page.keyboard.press("Enter")
-
-
-def faults(page: "Page") -> list[str]:
-    """What axe-core finds serious or critical in the page's own part."""
-    found = Axe().run(page, context=".bd").response["violations"]
-    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found if each["impact"] in ("serious", "critical")]
 
 
 def narrow(page: "Page", width: int) -> bool:
@@ -94,7 +89,7 @@ def test_the_board_shows_news_by_itself_and_hands_out_its_figures(
     admin.board = fake_board.board()
     page.wait_for_selector(".bd-grid svg")
     assert page.locator(".bd-grid svg").count() == 7
-    assert narrow(page, width) and faults(page) == []
+    assert narrow(page, width) and visitor.faults() == []
     page.click("[data-figure=pairs] summary")
     assert b"RLF against SFT" in saved(page, "[data-figure=pairs] a[download$=svg]")
     assert saved(page, "[data-figure=pairs] a[data-png]").startswith(b"\x89PNG")
@@ -128,13 +123,13 @@ def test_a_reviewer_gets_in_decides_by_key_and_exports(
     visitor = enter("review", width)
     page = visitor.page
     page.wait_for_selector(".rv-door")
-    assert texts.DOOR_COMMAND in page.locator(".rv-door").inner_text() and faults(page) == []
+    assert texts.DOOR_COMMAND in page.locator(".rv-door").inner_text() and visitor.faults() == []
     unlock(page, "sk-wrong")
     page.wait_for_selector(".sw-notice")
     assert page.locator(".rv-item").count() == 0
     unlock(page)
     page.wait_for_selector(".rv-item")
-    assert narrow(page, width) and faults(page) == []
+    assert narrow(page, width) and visitor.faults() == []
     page.keyboard.press("j")
     page.keyboard.press("a")
     page.keyboard.press("x")
@@ -173,11 +168,11 @@ def test_a_round_is_watched_while_the_server_comes_and_goes_and_a_refusal_is_tol
     for tab in ("voters", "versions", "rounds"):
         page.click(f"button[data-tab={tab}]")
         page.wait_for_selector(f".rv-part[data-tab={tab}] .bd-card")
-        assert narrow(page, width) and faults(page) == [], tab
+        assert narrow(page, width) and visitor.faults() == [], tab
     confirming(page)
     page.click(".rv-start button[type=submit]")
     page.wait_for_selector("progress")
-    assert faults(page) == []
+    assert visitor.faults() == []
     admin.gone = True
     page.wait_for_selector(".sw-notice")
     assert page.locator("progress").count() == 1, "what came last stays"
@@ -192,7 +187,7 @@ def test_a_round_is_watched_while_the_server_comes_and_goes_and_a_refusal_is_tol
     page.click("[data-act=promote]")
     page.wait_for_selector(".sw-notice")
     assert "The adapter does not fit." in page.locator(".sw-notice").inner_text()
-    assert narrow(page, width) and faults(page) == []
+    assert narrow(page, width) and visitor.faults() == []
     assert visitor.alarms == [] and visitor.foreign == []
 
 

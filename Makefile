@@ -1,5 +1,6 @@
 # make demo  talk to SAWYER at http://127.0.0.1:7860     make test   run the tests
 # make check lint, format and type checks                make setup  build .venv (quick when nothing changed)
+# make screenshots  the pictures in docs/images
 PYTHON ?= python3
 PORT ?= 7860
 VENV := .venv
@@ -25,15 +26,17 @@ check: setup
 	$(BIN)/mypy sawyer/types sawyer/errors.py sawyer/home.py sawyer/recipe sawyer/data_formats.py sawyer/runs.py \
 	  sawyer/store sawyer/registry.py serve/access.py serve/drain.py serve/keys.py serve/limits.py serve/lineup.py \
 	  serve/logs.py train/ppo/maths.py sawyer/evaluation/stats.py sawyer/evaluation/text_metrics.py sawyer/estimates.py \
-	  sawyer/preferences serve/board_api.py \
-	  ui/chat.py ui/connection.py ui/handlers.py ui/history.py ui/panes.py ui/presses.py ui/screen.py ui/share.py ui/turn.py
+	  sawyer/preferences serve/board_api.py ui/board ui/review \
+	  ui/chat.py ui/connection.py ui/handlers.py ui/history.py ui/http.py ui/numbers.py ui/panel.py ui/panes.py ui/presses.py \
+	  ui/screen.py ui/share.py ui/turn.py
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Starts the nano model and the tests' scripted API by itself and takes each page into docs/images.
 screenshots: setup
-	$(BIN)/python -m ui.screenshots --url http://127.0.0.1:$(PORT) --out docs/images
+	$(BIN)/python -m tests.ui.screenshots --out docs/images
 
 setup: $(STAMP)
 

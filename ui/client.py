@@ -1,14 +1,14 @@
 """The API as the page sees it: one coroutine or async iterator per route, failures as ``ApiFailure``."""
 
-import ipaddress
 import json
 from collections.abc import AsyncGenerator
-from typing import TypeVar
+from typing import Literal
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from sawyer.types import (
+    Board,
     CompareRequest,
     DeltaEvent,
     DoneEvent,
@@ -28,14 +28,10 @@ from sawyer.types import (
 )
 from ui import failures, texts
 from ui.failures import ApiFailure
+from ui.http import Model, answer, connect, parsed
 from ui.sse import payloads
 
-Model = TypeVar("Model", bound=BaseModel)
 Event = TurnEvent | QueuedEvent | DeltaEvent | DoneEvent | ErrorEvent | EndEvent
-
-# A stage may wait in the server's queue before its first token, so silence is tolerated for long; a server that is
-# not there at all should be noticed at once.
-TIMEOUT = httpx.Timeout(30.0, connect=5.0, read=180.0)
 KNOWN_EVENTS = frozenset({"turn", "queued", "delta", "done", "error", "end"})
 
 
@@ -49,24 +45,19 @@ class ApiClient:
 
     def __init__(self, api_url: str, transport: httpx.AsyncBaseTransport | None = None, api_key: str | None = None):
         self.api_url = api_url.rstrip("/")
-        self._http = httpx.AsyncClient(
-            base_url=self.api_url,
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=TIMEOUT,
-            transport=transport,
-            # A proxy from the environment must not stand between two halves of the same process.
-            trust_env=not _is_loopback(httpx.URL(self.api_url).host),
-        )
+        self._http = connect(api_url, transport, api_key)
 
     async def info(self) -> ServerInfo:
         """``GET /v1/info``."""
-        try:
-            response = await self._http.get("/v1/info")
-        except httpx.HTTPError as error:
-            raise failures.from_transport(error, answering=False) from error
-        if response.status_code >= 400:
-            raise failures.from_response(response)
-        return _parsed(ServerInfo, response)
+        return parsed(ServerInfo, await answer(self._http, "GET", "/v1/info"))
+
+    async def board(
+        self, by: Literal["stage", "version"], blind: bool | None = None, visitor: str | None = None
+    ) -> Board:
+        """``GET /v1/feedback/board``; ``blind``: blind votes alone, open ones alone, or all (None)."""
+        chosen = {"by": by} | ({} if blind is None else {"blind": str(blind).lower()})
+        route = "/v1/feedback/board"
+        return parsed(Board, await answer(self._http, "GET", route, params=chosen, headers=_forwarded(visitor)))
 
     async def readiness(self) -> Health:
         """``GET /readyz``, whose answer explains itself when it is not ready (503)."""
@@ -74,7 +65,7 @@ class ApiClient:
             response = await self._http.get("/readyz")
         except httpx.HTTPError as error:
             raise failures.from_transport(error, answering=False) from error
-        return _parsed(Health, response)
+        return parsed(Health, response)
 
     async def compare(self, request: CompareRequest, visitor: str | None = None) -> AsyncGenerator[Event, None]:
         """``POST /v1/compare``: the events as they arrive, the last one ``EndEvent``.
@@ -116,7 +107,7 @@ class ApiClient:
         """``POST /v1/feedback/ratings``. Arguments as :meth:`_store`."""
         return await self._store("ratings", rating, RatingResponse, key, visitor)
 
-    async def _store(self, route: str, sent: BaseModel, answer: type[Model], key: str, visitor: str | None) -> Model:
+    async def _store(self, route: str, sent: BaseModel, expected: type[Model], key: str, visitor: str | None) -> Model:
         """Feedback that is on the server's disk when this returns; asked once more if the connection broke.
 
         ``key`` is the Idempotency-Key: one per click, so that a vote whose answer got lost is not counted twice.
@@ -133,18 +124,11 @@ class ApiClient:
             raise failures.from_transport(error, answering=False) from error
         if response.status_code >= 400:
             raise failures.from_response(response)
-        return _parsed(answer, response)
+        return parsed(expected, response)
 
     async def aclose(self) -> None:
         """Give the connections back."""
         await self._http.aclose()
-
-
-def _parsed(model: type[Model], response: httpx.Response) -> Model:
-    try:
-        return model.model_validate_json(response.content)
-    except ValidationError as error:
-        raise ApiFailure(texts.GARBLED, response.status_code) from error
 
 
 def _event(payload: str) -> Event | None:
@@ -175,12 +159,3 @@ def _is_newer(payload: str) -> bool:
 
 def _forwarded(visitor: str | None) -> dict[str, str]:
     return {"X-Forwarded-For": visitor} if visitor else {}
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

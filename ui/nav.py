@@ -12,7 +12,13 @@ from ui import texts
 from ui.icons import icon
 from ui.theme import javascript
 
-PAGES: tuple[tuple[str, str], ...] = (("", texts.COMPARE), ("arena", texts.ARENA), ("summaries", texts.SUMMARIES))
+PAGES: tuple[tuple[str, str], ...] = (
+    ("", texts.COMPARE),
+    ("arena", texts.ARENA),
+    ("summaries", texts.SUMMARIES),
+    ("board", texts.BOARD),
+    ("review", texts.REVIEW),
+)
 """(path, name) of every page, in the order of the navigation. Those that the page shell must cover, too."""
 
 # Answers in one piece take no part in Gradio's queue, see ui.wiring.

@@ -4,10 +4,13 @@ import gradio as gr
 import httpx
 
 from ui import texts
+from ui.board.page import attach_board
 from ui.client import ApiClient
 from ui.endpoints import Endpoints
 from ui.handlers import Handlers
 from ui.mode import ARENA, COMPARE, SUMMARIES
+from ui.nav import add_header
+from ui.review.page import attach_review
 from ui.talk import add_talk
 
 
@@ -25,6 +28,12 @@ def build_ui(api_url: str, transport: httpx.AsyncBaseTransport | None = None, ap
     for mode in (ARENA, SUMMARIES):
         with page.route(mode.title, mode.path, show_in_navbar=False):
             add_talk(page, handlers, mode)
+    with page.route(texts.BOARD, "board", show_in_navbar=False):
+        add_header(page, "board")
+        attach_board(client)
+    with page.route(texts.REVIEW, "review", show_in_navbar=False):
+        add_header(page, "review")
+        attach_review(api_url, transport)
     # Every visitor streams at once; how many the engine bears is the server's own limit, and its queue is shown.
     page.queue(default_concurrency_limit=None, api_open=False)
     return page

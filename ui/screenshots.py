@@ -1,24 +1,33 @@
-"""Pictures of the page as people see it: ``python -m ui.screenshots --url http://127.0.0.1:7860 --out DIR``.
+"""Pictures of the pages as people see them: ``python -m ui.screenshots --url http://127.0.0.1:7860 --out DIR``.
 
-Drives an installed Chromium through Playwright (``pip install playwright``; no browser download is needed). Asks an
-example question, waits for the answers, votes, and asks a second one, in light, dark and at phone width.
+Drives an installed Chromium through Playwright (no browser download is needed) and takes each page in light, in dark
+and at phone width. ``make screenshots`` starts what it needs by itself and then does the same.
 """
 
 import argparse
+import io
 import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from ui import texts
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ANSWER_SECONDS = 180
+PATIENCE = 180_000
+"""Milliseconds that an answer may take."""
+
+COLOURS = 128
+"""A page has few colours; this many keep its letters smooth at a third of the size."""
 
 
 class View(NamedTuple):
-    """One way to look at the page."""
+    """One way to look at a page."""
 
     name: str
     width: int
@@ -28,25 +37,70 @@ class View(NamedTuple):
 
 
 VIEWS = (
-    View("light", 1280, 900, "light"),
-    View("dark", 1280, 900, "dark"),
+    View("light", 1280, 860, "light"),
+    View("dark", 1280, 860, "dark"),
     View("phone", 390, 844, "light", phone=True),
-    View("phone-dark", 390, 844, "dark", phone=True),
 )
 
 
-def find_browser() -> str | None:
-    """Path of an installed Chromium or Chrome, or None."""
-    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+class Shot(NamedTuple):
+    """What to take: a page, its path, and how to bring it into the state worth a picture."""
+
+    name: str
+    path: str
+    prepare: Callable[["Page"], None]
 
 
-def take(url: str, out: Path, question: str = "") -> list[Path]:
-    """Walk through one visit per view and save a picture of each step under ``out``.
+def talk(page: "Page") -> None:
+    """Ask the first example, wait for every answer, vote for the last one."""
+    page.locator(".sw-examples button").first.click()
+    page.wait_for_function(
+        "document.querySelector('.sw-done, .sw-failed') && !document.querySelector('.sw-waiting, .sw-streaming')"
+    )
+    page.locator(".sw-pick").last.click()
+    page.wait_for_selector(".sw-thanks")
+
+
+def summarise(article: str) -> Callable[["Page"], None]:
+    """Paste an article and wait for its summaries."""
+
+    def prepare(page: "Page") -> None:
+        page.fill("#sw-box textarea", article)
+        page.get_by_role("button", name=texts.SUMMARISE, exact=True).click()
+        page.wait_for_function(
+            "document.querySelector('.sw-done') && !document.querySelector('.sw-waiting, .sw-streaming')"
+        )
+
+    return prepare
+
+
+def board(page: "Page") -> None:
+    page.wait_for_selector(".bd-grid svg, .bd-empty")
+
+
+def review(key: str, tab: str = "feedback") -> Callable[["Page"], None]:
+    """Unlock the review page and turn to one of its parts; on the rounds, look at the newest one."""
+
+    def prepare(page: "Page") -> None:
+        page.fill("input[name=key]", key)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".rv-tabs")
+        page.click(f"button[data-tab={tab}]")
+        page.wait_for_selector(f".rv-part[data-tab={tab}] > *")
+        if tab == "rounds":
+            page.locator("[data-act=open]").first.click()
+            page.wait_for_selector(".rv-round")
+
+    return prepare
+
+
+def take(url: str, out: Path, shots: Sequence[Shot], *, caption: str = "") -> list[Path]:
+    """A picture of each shot in each view, as ``NAME-VIEW.png`` under ``out``.
 
     Args:
-        url: where the page runs.
+        url: where the pages are.
         out: folder, made if missing.
-        question: asked instead of the first example.
+        caption: written across the top of every picture, for what a reader must know of it.
 
     Raises:
         RuntimeError: no Chromium on this machine.
@@ -58,76 +112,79 @@ def take(url: str, out: Path, question: str = "") -> list[Path]:
         raise RuntimeError(f"no browser found; install Chromium so that one of {', '.join(BROWSERS)} is on PATH")
     out.mkdir(parents=True, exist_ok=True)
     taken: list[Path] = []
-    with sync_playwright() as playwright:
+    with sync_playwright() as playwright, ExitStack() as opened:
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        opened.callback(browser.close)
         for view in VIEWS:
-            options: dict[str, Any] = {
-                "viewport": {"width": view.width, "height": view.height},
-                "color_scheme": view.scheme,
-                "device_scale_factor": 2 if view.phone else 1,
-                "has_touch": view.phone,
-                "is_mobile": view.phone,
-            }
-            context = browser.new_context(**options)
-            taken += _visit(context.new_page(), url, out, view, question)
-            context.close()
-        browser.close()
+            for shot in shots:
+                taken.append(out / f"{shot.name}-{view.name}.png")
+                taken[-1].write_bytes(small(_picture(browser, url, shot, view, caption)))
     return taken
 
 
-def _visit(page: "Page", url: str, out: Path, view: View, question: str) -> list[Path]:
-    taken: list[Path] = []
-
-    def shoot(step: str, whole: bool = False) -> None:
-        page.wait_for_timeout(600)
-        path = out / f"compare-{view.name}-{step}.png"
-        page.screenshot(path=path, full_page=whole)
-        taken.append(path)
-
-    page.goto(url)
-    page.wait_for_selector("#sw-examples button")
-    shoot("1-empty")
-    if question:
-        _ask(page, question)
-    else:
-        page.locator("#sw-examples button").first.click()
-    page.wait_for_selector(".sw-streaming, .sw-done", timeout=ANSWER_SECONDS * 1000)
-    shoot("2-streaming")
-    _wait_for_answers(page)
-    shoot("3-answers", whole=view.phone)
-    page.locator(".sw-pick").last.click()
-    page.wait_for_selector(".sw-thanks")
-    shoot("4-voted", whole=view.phone)
-    _ask(page, "Thank you. And what should I eat with it?")
-    page.wait_for_selector(".sw-turn")
-    _wait_for_answers(page)
-    shoot("5-second")
-    page.locator("#sw-settings button").first.click()
-    page.wait_for_timeout(300)
-    shoot("6-settings", whole=True)
-    return taken
+def find_browser() -> str | None:
+    """Path of an installed Chromium or Chrome, or None."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-def _ask(page: "Page", question: str) -> None:
-    page.locator("#sw-box textarea").fill(question)
-    page.locator("#sw-box textarea").press("Enter")
+def small(png: bytes) -> bytes:
+    """The picture with a palette, at about a third of its size."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return out.getvalue()
 
 
-def _wait_for_answers(page: "Page") -> None:
-    page.wait_for_function(
-        "document.querySelectorAll('.sw-pane').length > 0 && !document.querySelector('.sw-waiting, .sw-streaming')",
-        timeout=ANSWER_SECONDS * 1000,
+def _picture(browser: "Browser", url: str, shot: Shot, view: View, caption: str) -> bytes:
+    context = browser.new_context(
+        viewport={"width": view.width, "height": view.height},
+        color_scheme="dark" if view.scheme == "dark" else "light",
+        device_scale_factor=2 if view.phone else 1,
+        has_touch=view.phone,
+        is_mobile=view.phone,
     )
+    try:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{url}/{shot.path}")
+        shot.prepare(page)
+        if caption:
+            page.evaluate(CAPTION, caption)
+        page.evaluate("document.activeElement?.blur(); window.scrollTo(0, 0)")
+        page.wait_for_timeout(700)  # until what moves has come to rest
+        # A phone's page is long: its first two screens tell what it looks like.
+        clip = {"x": 0, "y": 0, "width": view.width, "height": view.height * 2}
+        return page.screenshot(full_page=True, clip=clip) if view.phone else page.screenshot(full_page=True)
+    finally:
+        context.close()
+
+
+CAPTION = """words => {
+  const strip = document.createElement("p");
+  strip.textContent = words;
+  strip.style.cssText = "margin:0;padding:8px;text-align:center;font:600 15px system-ui;color:#222;background:#f4d58a";
+  document.body.prepend(strip);
+}"""
 
 
 def main() -> None:
     """Entry point of ``python -m ui.screenshots``."""
     parser = argparse.ArgumentParser(prog="python -m ui.screenshots", description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:7860", help="where the page runs")
+    parser.add_argument("--url", default="http://127.0.0.1:7860", help="where the pages are")
     parser.add_argument("--out", type=Path, default=Path("screenshots"), help="folder for the pictures")
-    parser.add_argument("--question", default="", help="asked instead of the first example")
+    parser.add_argument("--article", default="", help="a text for the summaries page, where it is served")
+    parser.add_argument("--key", default="", help="an admin key, for the review page")
     options = parser.parse_args()
-    for path in take(options.url, options.out, options.question):
+    shots = [Shot("board", "board", board)]
+    if options.article:
+        shots.append(Shot("summaries", "summaries", summarise(options.article)))
+    else:
+        shots += [Shot("compare", "", talk), Shot("arena", "arena", talk)]
+    if options.key:
+        shots.append(Shot("review", "review", review(options.key)))
+    for path in take(options.url, options.out, shots):
         print(path)
 
 

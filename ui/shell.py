@@ -30,7 +30,7 @@ _PREVIEW = re.compile(rb'<meta\s+(?:property="og:|name="twitter:)[^>]*>\s*')
 class PageShell:
     """Wraps ``app``; only the HTML documents at ``paths`` are touched, everything else streams through."""
 
-    def __init__(self, app: ASGIApp, paths: tuple[str, ...] = ("/",)):
+    def __init__(self, app: ASGIApp, paths: tuple[str, ...] = ("/", "/board", "/review")):
         self._app = app
         self._paths = paths
 

@@ -65,7 +65,7 @@ def theme() -> gr.themes.Base:
     )
 
 
-STYLE_SHEETS = ("frame.css", "talk.css")
+STYLE_SHEETS = ("frame.css", "talk.css", "board.css", "review.css")
 
 
 def css() -> str:

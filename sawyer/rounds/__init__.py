@@ -1,4 +1,4 @@
-"""Feedback rounds: their state on the disk, the lock that keeps them apart, and the gate. The work is in train.round."""
+"""Feedback rounds: their state on the disk, the lock that keeps them apart, the gate. The work is in train.round."""
 
 from sawyer.rounds.book import RoundBook
 from sawyer.rounds.diary import Diary

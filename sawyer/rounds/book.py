@@ -17,6 +17,8 @@ from sawyer.rounds.lock import RoundLock, running
 from sawyer.rounds.record import RoundRecord, detail_of, load_record, new_record, save_record, summary_of
 from sawyer.types.rounds import RoundDetail, RoundList, RoundSummary
 
+_STOPPING = 5.0  # seconds until it is no longer waited for
+
 
 class RoundBook:
     """The rounds of one recipe in a home. Cheap to make; safe to use from several processes."""
@@ -114,8 +116,8 @@ class RoundBook:
             ) from error
         return record
 
-    def stop(self, number: int) -> None:
-        """Tell a running round's process to end. What it has finished is kept, and it can be resumed.
+    def stop(self, number: int) -> RoundSummary:
+        """End a running round's process, and wait a moment for that. What it has finished is kept; it can be resumed.
 
         Raises:
             UsageError: there is no such round, or it does not run.
@@ -124,3 +126,7 @@ class RoundBook:
         if record.state != "running" or holder is None or holder.number != number or holder.pid is None:
             raise UsageError(f"Round {number} of {self.recipe_name} does not run: it is {record.state}.")
         os.kill(holder.pid, signal.SIGTERM)
+        end = time.monotonic() + _STOPPING
+        while self.lock.holder() == holder and time.monotonic() < end:
+            time.sleep(0.05)
+        return summary_of(self.record(number))

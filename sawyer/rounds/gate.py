@@ -125,7 +125,7 @@ def judge_candidate(found: Examination, spec: GateSpec) -> tuple[list[GateCondit
     if found.distinct_ratio is not None:
         figures["distinct_2_ratio"] = found.distinct_ratio
     conditions += [
-        _limit("KL from the reference", found.kl, f"{spec.kl:g} nats a response", "at most", high=spec.kl, unit=" nats"),
+        _limit("KL from the reference", found.kl, f"{spec.kl:g} nats a reply", "at most", high=spec.kl, unit=" nats"),
         _limit("length over the current one's", ratio, f"{spec.shortest:g} to {spec.longest:g}", "",
                low=spec.shortest, high=spec.longest),
         GateCondition(

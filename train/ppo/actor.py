@@ -171,6 +171,6 @@ def _check_made_for(stage: str, folder: Path, policy: Policy, backbone: Path | s
     made_for = manifest.get("info", {}).get("backbone") or manifest.get("backbone")
     if made_for not in (None, policy.fingerprint):
         raise ModelError(
-            f"The adapter of stage {stage} in {folder} was made for another backbone than {backbone} (fingerprints {made_for} "
-            f"and {policy.fingerprint}). {OWN_BACKBONE}"
+            f"The adapter of stage {stage} in {folder} was made for another backbone than {backbone} (fingerprints "
+            f"{made_for} and {policy.fingerprint}). {OWN_BACKBONE}"
         )

@@ -57,7 +57,7 @@ class Prober:
         return cls(actor, reward, guard, tasks, spec, seed)
 
     def freeze(self) -> None:
-        """Fix the mean and deviation of reward and guard on replies of the policy as it starts, unless they are fixed."""
+        """Fix what is not fixed yet of reward and guard, mean and deviation, on replies of the policy as it starts."""
         spec, tasks = self.spec, self.tasks
         loose = [reward for reward in (self.reward, self.guard) if reward is not None and not reward.frozen]
         if not loose:

@@ -110,7 +110,7 @@ def examination_of(figures: dict[str, Any]) -> Examination:
 
 
 def _unchanged(work: RoundWork) -> list[GateCondition]:
-    """A condition that fails when other versions have been promoted while the round ran; none while all are the same."""
+    """Conditions that fail when other versions were promoted while the round ran; none while all are the same."""
     refs = work.results["snapshot"]["refs"]
     found = []
     for stage in ("base", "sft", "rlf", "reward"):

@@ -1,5 +1,5 @@
-"""A round from its first step to its last. Every step that its manifest proves done is skipped, so that a round that was
-killed anywhere goes on where it stopped.
+"""A round from its first step to its last. Every step that its manifest proves done is skipped, so that a round that
+was killed anywhere goes on where it stopped.
 """
 
 from collections.abc import Callable
@@ -84,8 +84,8 @@ def check_recipe(recipe: Recipe, home: Home, method: str) -> None:
         )
     if not needs_trained(recipe):
         raise UsageError(
-            f"The reward of {recipe.name} does not come from votes: none of the parts in ppo.reward is the recipe's own "
-            "reward model. Add the part {trained: true}."
+            f"The reward of {recipe.name} does not come from votes: none of the parts in ppo.reward is the recipe's "
+            "own reward model. Add the part {trained: true}."
         )
     registry = Registry.of(recipe, home)
     wanted = ["reward", *(["sft"] if recipe.sft else []), *([] if recipe.model.backbone else ["base"])]
@@ -135,8 +135,8 @@ def refusal(work: RoundWork) -> str:
     """Why the candidate was refused, as one paragraph."""
     record, why = work.diary.record, work.results["gate"]["reasons"]
     return (
-        f"Round {record.number} of {record.recipe}: {record.candidate} is not promoted, {record.current} stays current. "
-        f"{' '.join(why)} The report is {work.folder('evaluate') / 'report' / 'report.html'}."
+        f"Round {record.number} of {record.recipe}: {record.candidate} is not promoted, {record.current} stays "
+        f"current. {' '.join(why)} The report is {work.folder('evaluate') / 'report' / 'report.html'}."
     )
 
 

@@ -1,4 +1,4 @@
-"""The reward model that the candidate will be trained on, and the judge that it will not, both tested on held-out votes.
+"""The reward model the candidate will be trained on and the judge it will not, both tested on held-out votes.
 
 The judge has another seed, leaves out another share of the conversations, and begins where the recipe's reward model
 began: nothing it gets wrong comes from the reward model, and nothing is ever optimised against it.

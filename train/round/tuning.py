@@ -1,4 +1,4 @@
-"""The candidate: the reward's scale frozen, rlf trained by the round's method, both put into the registry unpromoted."""
+"""The candidate: the reward's scale frozen, rlf trained by the round's method, both registered and not promoted."""
 
 from pathlib import Path
 from typing import Any

@@ -23,8 +23,8 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy sawyer/types sawyer/errors.py sawyer/home.py sawyer/recipe sawyer/data_formats.py sawyer/runs.py \
-	  sawyer/store sawyer/registry.py serve/access.py serve/drain.py serve/keys.py serve/limits.py serve/logs.py \
-	  train/ppo/maths.py sawyer/evaluation/stats.py sawyer/evaluation/text_metrics.py
+	  sawyer/store sawyer/registry.py sawyer/rounds sawyer/simulated.py serve/access.py serve/drain.py serve/keys.py serve/limits.py serve/logs.py \
+	  train/ppo/maths.py train/round/votes.py serve/rounds_api.py sawyer/evaluation/stats.py sawyer/evaluation/text_metrics.py
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -69,7 +69,8 @@ class Person:
 def crowd(count: int, *, spammers: float = 0.0, poisoners: float = 0.0, noise: float = 0.3) -> list[Person]:
     """So many people, of whom these shares spam and poison."""
     bad, worse = math.floor(count * spammers), math.floor(count * poisoners)
-    tempers: list[Temper] = ["spammer"] * bad + ["poisoner"] * worse + ["honest"] * (count - bad - worse)
+    counts: list[tuple[Temper, int]] = [("spammer", bad), ("poisoner", worse), ("honest", count - bad - worse)]
+    tempers = [temper for temper, so_many in counts for _ in range(so_many)]
     return [Person(f"simulated-{place}", temper, noise) for place, temper in enumerate(tempers)]
 
 

@@ -11,7 +11,7 @@ import pytest
 from sawyer.data import is_held_out, load_pairs
 from sawyer.errors import CheckpointError, GateRefused, UsageError
 from sawyer.home import Home
-from sawyer.recipe import DataSource, Recipe, RewardPartSpec
+from sawyer.recipe import DataSource, Recipe, RewardPartSpec, load_recipe
 from sawyer.registry import Registry
 from sawyer.rounds import RoundBook, RoundRunning
 from sawyer.runs import MANIFEST
@@ -237,3 +237,30 @@ def test_sources_that_are_not_at_hand_are_named_and_left_out(asked: Asked, monke
     run_round(more, home, dry_run=True)
     told_of = {step.name: step.detail for step in RoundBook(home, "test").detail(1).steps}["snapshot"]
     assert "left out: prefs-nobody-has" in told_of and "100 earlier pairs" in told_of
+
+
+def test_a_server_starts_a_round_in_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process takes the lock over, outlives whoever started it, and its failure is on record with its reason."""
+    import os
+    import time
+
+    from sawyer.cli.rounds import starter
+    from sawyer.types import StartRound
+
+    monkeypatch.delenv("SAWYER_DB", raising=False)
+    home, told = Home(tmp_path / "home").ensure(), load_recipe("tiny")
+    begun = starter(told, home)(StartRound(dry_run=True))
+    book = RoundBook(home, "tiny")
+    holder = book.lock.holder()
+    assert holder is not None and holder.number == begun.number == 1 and holder.pid is not None
+    assert os.getsid(holder.pid) == holder.pid  # a session of its own: Ctrl-C at the server does not reach it
+    assert book.record(1).state == "running"
+    with pytest.raises(RoundRunning):
+        starter(told, home)(StartRound())
+    end = time.monotonic() + 100
+    while book.lock.holder() is not None and time.monotonic() < end:
+        time.sleep(0.2)
+    record = book.record(1)
+    assert (record.state, record.dry_run) == ("failed", True)
+    assert "The recipe tiny has no reward and no sft and no base yet" in record.reasons[0]
+    assert record.reasons[0] in " ".join((book.folder(1) / "process.log").read_text().split())

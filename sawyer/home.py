@@ -39,6 +39,11 @@ class Home:
         """Folder of the feedback rounds."""
         return self.root / "rounds"
 
+    @property
+    def data(self) -> Path:
+        """Folder of imported data sets, each a folder that recipes name as a source."""
+        return self.root / "data"
+
     def ensure(self) -> "Home":
         """Create the folders and prove that they can be written.
 

@@ -7,6 +7,7 @@ the worst answer. They vote through the store, on answers that the current stage
 
 import math
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +18,7 @@ from sawyer.home import Home
 from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from sawyer.store import FeedbackStore
+from sawyer.types.common import BLIND_PANES
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from sawyer.models import Policy
@@ -118,6 +120,9 @@ def hold_votes(
 ) -> int:
     """Ask the current stages every prompt that fits, show the answers in random order, let people vote in turn.
 
+    Turns are blind. Honest people and poisoners take as long as reading takes, spammers no time at all; votes carry the
+    time at which they would have been cast.
+
     Returns:
         How many votes were cast.
     """
@@ -130,8 +135,9 @@ def hold_votes(
     for place, prompt in enumerate(prompts):
         person = people[place % len(people)]
         shown = draw.sample(stages, len(stages))
+        reading = 0.1 if person.temper == "spammer" else 2 + sum(len(words(told[stage][place])) for stage in stages) / 4
         turn = store.add_turn(store.add_conversation(recipe=recipe.name), prompt)
-        for stage in shown:
+        for pane, stage in zip(BLIND_PANES, shown, strict=False):
             text = told[stage][place]
             store.add_completion(
                 turn,
@@ -140,11 +146,12 @@ def hold_votes(
                 text=text,
                 tokens=len(words(text)),
                 adapter_version=refs[stage],
+                sampling={"pane": pane},
                 finish_reason="stop",
             )
         choice = person.choose(prompt[-1]["content"], [told[stage][place] for stage in shown], draw)
-        picked = choice if isinstance(choice, str) else shown[choice]
-        store.add_vote(turn, picked, voter=person.name, position=None if isinstance(choice, str) else choice)
+        picked, position = (choice, None) if isinstance(choice, str) else (BLIND_PANES[choice], choice)
+        store.add_vote(turn, picked, voter=person.name, position=position, created=time.time() + reading)
     return len(prompts)
 
 

@@ -21,7 +21,7 @@ from sawyer.registry import Registry
 from sawyer.rounds import RoundBook
 from sawyer.store import FeedbackStore
 from sawyer.types import ErrorBody
-from serve import compare, completions_api, errors, feedback_api, models_api, openai_api, rounds_api
+from serve import admin, compare, completions_api, errors, feedback_api, models_api, openai_api, rounds_api
 from serve.access import Access, AccessMiddleware
 from serve.body import MAX_BODY
 from serve.cors import CorsMiddleware, origins_from_environment
@@ -52,6 +52,7 @@ def create_app(
     max_body: int = MAX_BODY,
     access: Access | None = None,
     metrics: Metrics | None = None,
+    registry: Registry | None = None,
     on_close: Callable[[], None] | None = None,
     rounds: RoundBook | None = None,
     start_round: rounds_api.Starter | None = None,
@@ -64,6 +65,7 @@ def create_app(
         max_body: largest request, in bytes.
         access: who may ask; default: everybody.
         metrics: those that the engine reports to; default: new ones.
+        registry: whose versions administrators may promote; default: none.
         on_close: called last when the application ends.
         rounds: the recipe's feedback rounds; default: there are no routes for them.
         start_round: begins one and returns at once; default: this server cannot.
@@ -107,6 +109,7 @@ def create_app(
         feedback_api.make_router(service),
         models_api.make_router(service),
         models_api.make_health_router(service, drain),
+        admin.make_router(store, registry),
         *([] if rounds is None else [rounds_api.make_router(rounds, start_round)]),
     ]
     for router in routers:
@@ -192,6 +195,7 @@ def build_app(
             scorer=scorer,
             access=access,
             metrics=metrics,
+            registry=registry,
             on_close=store.close,
             rounds=RoundBook(home, recipe.name),
             start_round=start_round,

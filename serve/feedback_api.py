@@ -1,19 +1,19 @@
 """Votes, ratings and their counts. An answer of 201 means: it is on the disk."""
 
-from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Header
 from starlette.concurrency import run_in_threadpool
 
-from sawyer.store import Completion, FeedbackStore, Turn
+from sawyer.store import FeedbackStore, Turn, is_blind, panes_of
+from sawyer.store.panes import named
 from sawyer.types import (
-    STAGES,
     VERDICTS,
     FeedbackStats,
     RatingRequest,
     RatingResponse,
-    Stage,
+    UndoRequest,
+    UndoResponse,
     VoteRequest,
     VoteResponse,
 )
@@ -37,11 +37,18 @@ def make_router(service: Service) -> APIRouter:
             service.metrics.votes.labels(response.choice).inc()
         return response
 
+    @router.post("/undo", status_code=201, summary="Take back one's vote on a turn")
+    async def undo(body: UndoRequest, idempotency_key: IdempotencyKey = None) -> UndoResponse:
+        row = await run_in_threadpool(store.undo_vote, body.turn_id, body.voter, idempotency_key=idempotency_key)
+        return UndoResponse(vote_id=row.vote_id, turn_id=body.turn_id, created=row.created)
+
     @router.post("/ratings", status_code=201, summary="Thumb up or down for one answer")
     async def rating(body: RatingRequest, idempotency_key: IdempotencyKey = None) -> RatingResponse:
-        row = await run_in_threadpool(store.add_rating, body.completion_id, body.up, body.voter, idempotency_key)
+        row = await run_in_threadpool(
+            store.add_rating, body.completion_id, body.up, body.voter, idempotency_key, consent=body.consent
+        )
         if row.created:
-            service.metrics.ratings.labels(str(body.up).lower()).inc()
+            service.metrics.ratings.labels("none" if body.up is None else str(body.up).lower()).inc()
         return RatingResponse(
             rating_id=row.rating_id, completion_id=body.completion_id, up=body.up, created=row.created
         )
@@ -54,64 +61,53 @@ def make_router(service: Service) -> APIRouter:
 
 
 def _store_vote(store: FeedbackStore, body: VoteRequest, key: str | None) -> VoteResponse:
-    """Translate panes to stages, store, and reveal which pane was which.
+    """Store, and reveal which pane was which.
 
     Raises:
-        NotFound: no such turn, or no answer of that stage in it. Conflict: the key was used for something else.
+        NotFound: no such turn, or no answers in it yet. Conflict: the key was used for something else.
         ApiError: the vote names something that was not shown.
     """
     turn = store.turn(body.turn_id)
-    answers = panes_of(turn)
-    panes: dict[str, Stage] = {pane: answer.stage for pane, answer in answers.items()}  # type: ignore[misc]
-    choice = body.choice if body.choice in VERDICTS else _stage(body.choice, panes, "choice")
-    ranking: list[str] | None = [_stage(pane, panes, "ranking") for pane in body.ranking] if body.ranking else None
+    panes = panes_of(turn)
+    for param, names in (("choice", [body.choice]), ("ranking", body.ranking or [])):
+        for name in names:
+            if name not in VERDICTS or param == "ranking":
+                _require_shown(name, turn, param)
+    chosen = None if body.choice in VERDICTS else named(turn, body.choice)[0]
     position = body.position
-    if position is None and body.choice in panes:
-        position = list(panes).index(body.choice)
+    if position is None and chosen is not None:
+        position = [answer.id for answer in panes.values()].index(chosen.id)
     row = store.add_vote(
         turn.id,
-        choice,
+        body.choice,
         voter=body.voter,
         comment=body.comment,
-        ranking=ranking,
+        ranking=body.ranking,
         edited=body.edited,
         position=position,
         idempotency_key=key,
+        name=body.name,
+        consent=body.consent,
     )
     return VoteResponse(
         vote_id=row.vote_id,
         turn_id=turn.id,
-        choice=choice,  # type: ignore[arg-type]
-        panes=panes,
-        versions={pane: answer.adapter_version for pane, answer in answers.items()},
+        choice=chosen.stage if chosen else body.choice,  # type: ignore[arg-type]
+        panes={pane: answer.stage for pane, answer in panes.items()},  # type: ignore[misc]
+        versions={pane: answer.adapter_version for pane, answer in panes.items()},
         created=row.created,
     )
 
 
-def panes_of(turn: Turn) -> dict[str, Completion]:
-    """Pane name -> the newest answer shown in it, in showing order: A, B, C for a blind turn, else the stages."""
-    blind = any(answer.sampling.get("pane") for answer in turn.completions)
-    newest: dict[str, Completion] = {}
-    for answer in turn.completions:
-        pane = answer.sampling.get("pane") if blind else answer.stage
-        if pane:
-            newest[pane] = answer
-    return {pane: newest[pane] for pane in sorted(newest, key=lambda pane: (_order(pane), pane))}
-
-
-def _order(pane: str) -> int:
-    return STAGES.index(pane) if pane in STAGES else 0
-
-
-def _stage(name: str, panes: Mapping[str, Stage], param: str) -> Stage:
-    if name in panes:
-        return panes[name]
+def _require_shown(name: str, turn: Turn, param: str) -> None:
+    """ApiError unless the name means exactly one pane; in a blind turn, only letters do."""
+    panes = panes_of(turn)
     if not panes:
         raise ApiError(404, "This turn has no answers yet, so there is nothing to vote on.", code="not_found")
-    raise ApiError(
-        400,
-        f"{param} {name!r} was not shown in this turn. Allowed: {', '.join(panes)}"
-        + (f", {', '.join(VERDICTS)}." if param == "choice" else "."),
-        code="invalid_choice",
-        param=param,
-    )
+    found = named(turn, name)
+    if len(found) == 1 and (name in panes or not is_blind(turn)):
+        return
+    reason = "means several panes of this turn" if len(found) > 1 else "was not shown in this turn"
+    allowed = [*panes, *VERDICTS] if param == "choice" else list(panes)
+    message = f"{param} {name!r} {reason}. Allowed: {', '.join(allowed)}."
+    raise ApiError(400, message, code="invalid_choice", param=param)

@@ -2,11 +2,34 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="The preference data: statistics and export.")
+from sawyer.cli import feedback_files, feedback_review
+from sawyer.cli.feedback_filter import (
+    BlindOption,
+    ChoiceOption,
+    EditedOption,
+    FindingOption,
+    SinceOption,
+    StateOption,
+    TextOption,
+    UntilOption,
+    VoterOption,
+    make_filter,
+)
+
+if TYPE_CHECKING:
+    from sawyer.curation import Curation
+
+app = typer.Typer(no_args_is_help=True, help="The preference data: statistics, review, export, import, privacy.")
+app.add_typer(feedback_review.app, name="review")
+app.command("voters")(feedback_review.voters)
+app.command("forget")(feedback_review.forget)
+app.command("import")(feedback_files.import_data)
+app.command("backup")(feedback_files.backup)
+app.command("restore")(feedback_files.restore)
 
 HomeOption = Annotated[
     Path | None, typer.Option("--home", help="State folder.", show_default="$SAWYER_HOME or ./.sawyer")
@@ -18,14 +41,15 @@ def stats(
     home: HomeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
-    """Count what was asked, answered and voted."""
+    """Count what was asked, answered and voted, and the training rows it gives."""
+    from sawyer.curation import curated_rows
+    from sawyer.curation.rows import FORMS
     from sawyer.home import Home
     from sawyer.store import FeedbackStore
 
     with FeedbackStore.open(Home.find(home).ensure().db_url) as store:
         numbers = store.stats()
-        rows = {"preference": store.pairs(), "kto": store.kto_rows(), "sft": store.sft_rows()}
-        numbers["training_rows"] = {form: sum(1 for _ in found) for form, found in rows.items()}
+        numbers["training_rows"] = {form: len(curated_rows(store, form)) for form in FORMS}
     if as_json:
         typer.echo(json.dumps(numbers))
     else:
@@ -44,15 +68,42 @@ def export(
     ] = "preference",
     home: HomeOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    state: StateOption = None,
+    choice: ChoiceOption = None,
+    voter: VoterOption = None,
+    finding: FindingOption = None,
+    text: TextOption = None,
+    blind: BlindOption = None,
+    edited: EditedOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    trusted: Annotated[
+        bool, typer.Option("--trusted", help="Leave out doubtful votes that nobody approved, as rounds do.")
+    ] = False,
+    split: Annotated[str, typer.Option(help="all, train or held_out, by hash of the first question.")] = "all",
+    share: Annotated[float, typer.Option(min=0, max=1, help="Held-out share of the conversations.")] = 0.1,
+    cap: Annotated[float, typer.Option(min=0.01, max=1, help="Largest share of the rows from one voter.")] = 0.2,
 ) -> None:
-    """Write the feedback in TRL's formats; datasets.load_dataset reads the file."""
+    """Write the feedback in TRL's formats, with a dataset card; datasets.load_dataset reads the file."""
     from sawyer.home import Home
     from sawyer.store import FeedbackStore
     from sawyer.store.export import export as write
 
+    wanted = make_filter(since, until, state=state, choice=choice, voter=voter, finding=finding, text=text, blind=blind,
+                         edited=edited)  # fmt: skip
+    curation = _curation(trusted, split, share, cap)
     with FeedbackStore.open(Home.find(home).ensure().db_url) as store:
-        count = write(store, out, form, overwrite=overwrite)
+        count = write(store, out, form, overwrite=overwrite, wanted=wanted, curation=curation)  # type: ignore[arg-type]
     typer.echo(f"{count} {form} rows written to {out}")
+
+
+def _curation(trusted: bool, split: str, share: float, cap: float) -> "Curation":
+    from sawyer.curation import TRUSTED, Curation
+    from sawyer.errors import UsageError
+
+    if split not in ("all", "train", "held_out"):
+        raise UsageError(f"Unknown --split {split!r}. Allowed: all, train, held_out.")
+    return Curation(leave_out=TRUSTED if trusted else (), split=split, share=share, cap=cap)  # type: ignore[arg-type]
 
 
 def _print_table(numbers: dict) -> None:

@@ -1,11 +1,14 @@
 """What the store accepts: values are checked and cleaned here before any transaction starts."""
 
 import math
+import re
 
 from sawyer.store.errors import Invalid, NotFound
-from sawyer.store.records import ANSWER_STAGES, CHOICES, Completion, Turn
+from sawyer.store.panes import named, panes_of
+from sawyer.store.records import ANSWER_STAGES, CHOICES, REVIEW_STATES, VERDICTS, Completion, Turn
 
 ROLES = ("system", "user", "assistant")
+_PANE = re.compile(rf"({'|'.join(ANSWER_STAGES)})(@\d{{1,9}})?|[A-C]")
 _KEY_LENGTH = 255
 
 
@@ -59,29 +62,38 @@ def checked_key(idempotency_key: str | None) -> str | None:
 
 
 def check_vote(choice: str, ranking: list[str] | None, position: int | None) -> None:
-    """What can be said about a vote without looking at its turn."""
-    if choice not in CHOICES:
-        raise Invalid(f"Unknown choice {choice!r}. Allowed: {', '.join(CHOICES)}.")
+    """What can be said about a vote without looking at its turn. `choice` and `ranking` name panes."""
+    if choice not in VERDICTS and not _PANE.fullmatch(choice):
+        raise Invalid(f"Unknown choice {choice!r}. Allowed: {', '.join(CHOICES)}, a version (rlf@2), a letter (A).")
     if ranking is not None:
         if len(set(ranking)) != len(ranking):
-            raise Invalid(f"The ranking {ranking!r} names a stage twice.")
+            raise Invalid(f"The ranking {ranking!r} names a pane twice.")
         if ranking[:1] != [choice]:
             raise Invalid(f"The ranking {ranking!r} must begin with the choice, {choice!r}, best first.")
     if position is not None and position < 0:
         raise Invalid(f"The position {position!r} is the chosen pane's place, counted from 0.")
 
 
-def shown_answers(turn: Turn) -> list[Completion]:
-    """The answers on the screen: the newest of each stage (an earlier one was generated anew)."""
-    newest = {answer.stage: answer for answer in turn.completions}
-    return sorted(newest.values(), key=lambda answer: answer.id)
+def check_review(state: str) -> None:
+    if state not in REVIEW_STATES:
+        raise Invalid(f"Unknown review state {state!r}. Allowed: {', '.join(REVIEW_STATES)}.")
 
 
-def check_stages_shown(choice: str, ranking: list[str] | None, turn: Turn) -> None:
-    """Raises NotFound when the vote names a stage that has no answer in the turn."""
-    stages = {answer.stage for answer in turn.completions}
-    if not stages:
+def check_answered(turn: Turn) -> None:
+    """Raises NotFound while a turn has no answers."""
+    if not turn.completions:
         raise NotFound(f"Turn {turn.id} has no answers yet, so there is nothing to vote on.")
-    named = {choice, *(ranking or ())} & set(ANSWER_STAGES) | (set(ranking or ()) - set(CHOICES))
-    for stage in sorted(named - stages):
-        raise NotFound(f"Stage {stage!r} has no answer in turn {turn.id}. It has those of {', '.join(sorted(stages))}.")
+
+
+def answer_named(turn: Turn, name: str) -> Completion:
+    """The answer on the screen that a vote means by a pane's name, a version or a stage.
+
+    Raises:
+        NotFound: there is none. Invalid: two versions of that stage were shown.
+    """
+    found, shown = named(turn, name), ", ".join(panes_of(turn))
+    if not found:
+        raise NotFound(f"{name!r} has no answer in turn {turn.id}. It has those of {shown}.")
+    if len(found) > 1:
+        raise Invalid(f"{name!r} means {len(found)} answers of turn {turn.id}. Name one of {shown}.")
+    return found[0]

@@ -77,6 +77,18 @@ class Database:
         with self._explained(), self._alone(), self._writer.begin() as connection:
             yield connection
 
+    def scrub(self) -> None:
+        """Make sure that what was deleted or overwritten is gone from the file as well, not only from the tables.
+
+        SQLite overwrites freed pages (secure_delete), but old ones wait in the write-ahead log until it is emptied, which
+        readers may hold up; then the next checkpoint does it. PostgreSQL's vacuum runs by itself.
+        """
+        if self.is_sqlite:
+            with self._explained(), self._alone(), self.engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                assert raw is not None
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         if not self.is_sqlite:
@@ -197,6 +209,7 @@ def _set_up_sqlite(raw: Any, _entry: ConnectionPoolEntry) -> None:
     raw.isolation_level = None  # the driver must not open transactions of its own; _begin_sqlite does
     raw.execute("PRAGMA foreign_keys=ON")
     raw.execute("PRAGMA synchronous=FULL")  # in WAL mode: fsync at each commit
+    raw.execute("PRAGMA secure_delete=ON")  # who asks to be forgotten is not left in the file's free pages
     raw.execute("PRAGMA fullfsync=ON")  # macOS: plain fsync does not reach the medium; no effect elsewhere
 
 

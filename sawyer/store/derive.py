@@ -9,15 +9,43 @@ A turn's answers all reply to the same messages, so every pair compares like wit
     edit                an SFT example, and edited > the answer it corrects (after a tie or "all bad":
                         > each answer shown)
 
-Answers with the same text make no pair, and answers that never ended properly teach nothing.
+Answers with the same text make no pair, and answers that never ended properly teach nothing. Nor does what its voter
+gave no consent for, or what a reviewer rejected or flagged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sawyer.store.records import Completion, Rating, Turn, Vote
 
 # Cut off by the person or by a fault: the text is not what the model would have said.
 UNFINISHED = ("cancelled", "error")
+
+
+def preference_rows(voted: Iterable[tuple[Vote, Turn]]) -> Iterator[dict]:
+    """The preference rows of votes."""
+    for vote, turn in voted:
+        if vote.teaches:
+            yield from pairs(vote, turn)
+
+
+def kto_rows(voted: Iterable[tuple[Vote, Turn]], rated: Iterable[tuple[Rating, Turn]]) -> Iterator[dict]:
+    """The KTO rows of thumbs and "all bad" votes; where a voter gave one answer both, the thumb counts."""
+    thumbed = set()
+    for rating, turn in rated:
+        thumbed.add((rating.voter, rating.completion_id))
+        if rating.consent:
+            yield from thumb(rating, turn)
+    for vote, turn in voted:
+        for row in negatives(vote, turn) if vote.teaches else ():
+            if (vote.voter, row["completion_id"]) not in thumbed:
+                yield row
+
+
+def sft_rows(voted: Iterable[tuple[Vote, Turn]]) -> Iterator[dict]:
+    """The SFT rows of edits."""
+    for vote, turn in voted:
+        if vote.teaches:
+            yield from edits(vote, turn)
 
 
 def pairs(vote: Vote, turn: Turn) -> Iterator[dict]:
@@ -43,7 +71,9 @@ def negatives(vote: Vote, turn: Turn) -> Iterator[dict]:
 def thumb(rating: Rating, turn: Turn) -> Iterator[dict]:
     """The KTO row of a rating, if the answer it rates was a proper one."""
     for answer in turn.completions:
-        if answer.id == rating.completion_id and answer.finish_reason not in UNFINISHED:
+        if answer.id != rating.completion_id or answer.finish_reason in UNFINISHED:
+            continue
+        if rating.up is False or (rating.up and answer.text.strip()):
             yield _kto_row(answer, rating.up, turn, rating)
 
 
@@ -67,11 +97,11 @@ def _orderings(vote: Vote, answers: list[Completion]) -> Iterator[tuple[Completi
     chosen = [answer for answer in answers if answer.id == vote.completion_id]
     if not chosen:
         return
-    rank = {stage: place for place, stage in enumerate(vote.ranking or [chosen[0].stage])}
+    rank = {answer: place for place, answer in enumerate(vote.ranking or [chosen[0].id])}
     last = len(rank)  # answers left out of the ranking come after all ranked ones, unordered
     for better in answers:
         for worse in answers:
-            if rank.get(better.stage, last) < rank.get(worse.stage, last):
+            if rank.get(better.id, last) < rank.get(worse.id, last):
                 yield better, worse
 
 

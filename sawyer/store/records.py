@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 ANSWER_STAGES = ("base", "sft", "rlf")
-CHOICES = (*ANSWER_STAGES, "tie", "bad")
+VERDICTS = ("tie", "bad")
+CHOICES = (*ANSWER_STAGES, *VERDICTS)
 UNDO = "undo"
+REVIEW_STATES = ("pending", "approved", "rejected", "flagged")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,11 @@ class RatingRow:
 
 @dataclass(frozen=True)
 class Vote:
-    """One row of the vote log. `voter` is None for an anonymous one; `created` is seconds since the epoch."""
+    """One row of the vote log. `voter` is None for an anonymous one; `created` is seconds since the epoch.
+
+    `choice` is the stage of the chosen answer or a verdict, `completion_id` that answer. `shown` and `ranking` are
+    answers too, in showing order and best first. `state` is that of the newest review.
+    """
 
     seq: int
     id: str
@@ -70,15 +76,24 @@ class Vote:
     comment: str | None
     position: int | None
     created: float
+    name: str | None = None
+    consent: bool = True
+    state: str = "pending"
+
+    @property
+    def teaches(self) -> bool:
+        """Whether training may use it: its voter agreed, and no reviewer rejected it or has doubts."""
+        return self.consent and self.state in ("pending", "approved")
 
 
 @dataclass(frozen=True)
 class Rating:
-    """A thumb up or down on one completion."""
+    """A thumb up or down on one completion; `up` None took an earlier one back."""
 
     seq: int
     id: str
     completion_id: str
     voter: str | None
-    up: bool
+    up: bool | None
     created: float
+    consent: bool = True

@@ -141,50 +141,64 @@ class FeedbackStore:
         edited: str | None = None,
         position: int | None = None,
         idempotency_key: str | None = None,
+        *,
+        name: str | None = None,
+        consent: bool = True,
+        created: float | None = None,
     ) -> VoteRow:
         """Store a vote; it is on the disk when this returns. The voter's newest on the turn counts.
 
         Args:
-            choice: base, sft, rlf, tie or bad.
-            voter: who votes; all anonymous votes (None) on a turn count as one voter.
-            ranking: stages best first, beginning with the choice; may leave some out.
+            choice: a pane of the turn (`panes_of`: a stage, a version such as rlf@2, a letter), tie or bad.
+            voter: who votes; all anonymous votes (None) on a turn count as one voter. name: what they are called.
+            ranking: panes best first, beginning with the choice; may leave some out.
             edited: the answer as it should have been.
             position: place of the chosen pane on the page, from 0.
             idempotency_key: a repeat of the same request with the same key stores nothing and returns the
                 first vote; the same key with another request raises Conflict.
+            consent: whether training may use it.
+            created: when it was cast, seconds since the epoch, for votes that come late or are simulated; default: now.
         """
         checks.check_vote(choice, ranking, position)
         key = checks.checked_key(idempotency_key)
-        request: dict[str, Any] = {
-            "turn_id": turn_id,
-            "choice": choice,
-            "voter": checks.clean_or_none(voter) or "",
-        }
+        request: dict[str, Any] = {"turn_id": turn_id, "choice": choice, "voter": checks.clean_or_none(voter) or ""}
         request |= {"comment": checks.clean_or_none(comment), "ranking": ranking, "position": position}
-        request |= {"edited": checks.clean_or_none(edited)}
-        return self._append(log.append_vote, request, key)
+        request |= {"edited": checks.clean_or_none(edited), "name": checks.clean_or_none(name), "consent": consent}
+        return self._append(log.append_vote, request | {"created": created}, key)
 
     def undo_vote(self, turn_id: str, voter: str | None = None, *, idempotency_key: str | None = None) -> VoteRow:
         """Take back the voter's vote on a turn (a new row; nothing is deleted). Repeatable by its key."""
         key = checks.checked_key(idempotency_key)
-        request: dict[str, Any] = {
-            "turn_id": turn_id,
-            "choice": UNDO,
-            "voter": checks.clean_or_none(voter) or "",
-        }
+        request: dict[str, Any] = {"turn_id": turn_id, "choice": UNDO, "voter": checks.clean_or_none(voter) or ""}
         return self._append(log.append_vote, request, key)
 
     def add_rating(
-        self, completion_id: str, up: bool, voter: str | None = None, idempotency_key: str | None = None
+        self,
+        completion_id: str,
+        up: bool | None,
+        voter: str | None = None,
+        idempotency_key: str | None = None,
+        *,
+        consent: bool = True,
     ) -> RatingRow:
-        """Store a thumb up or down on one answer; the voter's newest on it counts. Keys as in `add_vote`."""
+        """Store a thumb up or down on one answer, None to take it back; the voter's newest on it counts.
+
+        Keys as in `add_vote`.
+        """
         key = checks.checked_key(idempotency_key)
-        request: dict[str, Any] = {
-            "completion_id": completion_id,
-            "up": up,
-            "voter": checks.clean_or_none(voter) or "",
-        }
-        return self._append(log.append_rating, request, key)
+        request: dict[str, Any] = {"completion_id": completion_id, "up": up, "consent": consent}
+        return self._append(log.append_rating, request | {"voter": checks.clean_or_none(voter) or ""}, key)
+
+    def review(self, vote_ids: list[str], state: str, *, reviewer: str = "", note: str | None = None) -> int:
+        """Store a decision on votes, all or none; the newest of each counts. Returns the number of votes.
+
+        Args:
+            state: pending, approved, rejected (trains nothing, counts nowhere) or flagged (trains nothing).
+        """
+        checks.check_review(state)
+        decision = {"state": state, "reviewer": checks.clean(reviewer), "note": checks.clean_or_none(note)}
+        with self._database.write() as connection:
+            return log.append_reviews(connection, vote_ids, decision)
 
     def _append(
         self,
@@ -213,9 +227,9 @@ class FeedbackStore:
     def votes(self, newest_only: bool = True) -> list[Vote]:
         """The votes that count, oldest first; with newest_only=False the whole log, undo rows included."""
         if newest_only:
-            return [vote for vote, _ in self._voted()]
+            return [vote for vote, _ in self.counting_votes()]
         with self._database.read() as connection:
-            rows = connection.execute(select(votes).order_by(votes.c.seq)).mappings()
+            rows = connection.execute(queries.select_votes().order_by(votes.c.seq)).mappings()
             return [queries.vote_record(row) for row in rows]
 
     def stats(self) -> dict:
@@ -224,35 +238,30 @@ class FeedbackStore:
         with self._database.read() as connection:
             return queries.count_everything(connection)
 
+    def counting_votes(self) -> Iterator[tuple[Vote, Turn]]:
+        """Every vote that counts (the voter's newest on the turn, not taken back, not rejected) with its turn."""
+        return self._chunks(votes, queries.voted_turns)
+
+    def counting_ratings(self) -> Iterator[tuple[Rating, Turn]]:
+        """Every thumb that counts with the turn of its answer."""
+        return self._chunks(ratings, queries.rated_turns)
+
     def pairs(self) -> Iterator[dict]:
         """Preference rows, see `derive.pairs`: prompt (messages), chosen and rejected (text), origin."""
-        for vote, turn in self._voted():
-            yield from derive.pairs(vote, turn)
+        return derive.preference_rows(self.counting_votes())
 
     def kto_rows(self) -> Iterator[dict]:
-        """Rows with prompt (messages), completion (text) and label (bool), and origin.
-
-        They come from thumbs and "all bad" votes; where a voter gave one answer both, the thumb counts.
-        """
-        rated = set()
-        for rating, turn in self._rated():
-            rated.add((rating.voter, rating.completion_id))
-            yield from derive.thumb(rating, turn)
-        for vote, turn in self._voted():
-            for row in derive.negatives(vote, turn):
-                if (vote.voter, row["completion_id"]) not in rated:
-                    yield row
+        """Rows with prompt (messages), completion (text) and label (bool), and origin."""
+        return derive.kto_rows(self.counting_votes(), self.counting_ratings())
 
     def sft_rows(self) -> Iterator[dict]:
         """Rows with messages (ending with an edited reply) and origin."""
-        for vote, turn in self._voted():
-            yield from derive.edits(vote, turn)
+        return derive.sft_rows(self.counting_votes())
 
-    def _voted(self) -> Iterator[tuple[Vote, Turn]]:
-        return self._chunks(votes, queries.voted_turns)
-
-    def _rated(self) -> Iterator[tuple[Rating, Turn]]:
-        return self._chunks(ratings, queries.rated_turns)
+    @property
+    def database(self) -> Database:
+        """What the modules of this package beside this one work on."""
+        return self._database
 
     def _chunks(
         self, table: Table, load: Callable[[Connection, int, int, int], list[tuple[Row, Turn]]]

@@ -25,6 +25,15 @@ NEEDED = {
     ("POST", "/v1/compare"): "reader",
     ("POST", "/v1/feedback/votes"): "voter",
     ("POST", "/v1/feedback/ratings"): "voter",
+    ("POST", "/v1/feedback/undo"): "voter",
+    ("GET", "/v1/admin/feedback"): "admin",
+    ("POST", "/v1/admin/reviews"): "admin",
+    ("POST", "/v1/admin/redact"): "admin",
+    ("GET", "/v1/admin/voters"): "admin",
+    ("GET", "/v1/admin/export"): "admin",
+    ("GET", "/v1/admin/versions"): "admin",
+    ("POST", "/v1/admin/promote"): "admin",
+    ("POST", "/v1/admin/rollback"): "admin",
     ("GET", "/metrics"): "reader",
     ("GET", "/healthz"): None,
     ("GET", "/readyz"): None,
@@ -85,12 +94,12 @@ def test_other_ways_to_send_a_key_are_no_keys(guarded, file):
 def test_each_role_may_what_it_may(guarded, file):
     keys = {role: bearer(file.add(role)[1]) for role in ("reader", "voter", "admin")}
     turn = guarded.post("/v1/chat/completions", json=ASK, headers=keys["reader"]).json()["metadata"]["turn_id"]
-    for role, vote, unknown in (("reader", 403, 403), ("voter", 201, 403), ("admin", 201, 404)):
+    for role, vote, admin in (("reader", 403, 403), ("voter", 201, 403), ("admin", 201, 400)):
         assert guarded.get("/v1/feedback/stats", headers=keys[role]).status_code == 200
         body = {"turn_id": turn, "choice": "rlf"}
         answer = guarded.post("/v1/feedback/votes", json=body, headers=keys[role])
         assert answer.status_code == vote
-        assert guarded.post("/v1/admin/promote", headers=keys[role]).status_code == unknown
+        assert guarded.post("/v1/admin/promote", headers=keys[role]).status_code == admin
     refused = guarded.post("/v1/feedback/votes", json={}, headers=keys["reader"])
     assert error_of(refused) == {
         "message": error_of(refused)["message"],

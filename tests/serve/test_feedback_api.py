@@ -102,6 +102,47 @@ def test_ratings(client, turn, store):
     assert store.stats()["ratings"] == {"up": 1, "down": 0}
 
 
+def test_names_consent_and_undo(client, turn, store):
+    vote(client, turn, voter="ann", name="Ann", consent=False)
+    assert (store.votes()[0].name, store.votes()[0].consent) == ("Ann", False)
+    body = {"turn_id": turn.id, "voter": "ann"}
+    undone = [client.post("/v1/feedback/undo", json=body, headers={"Idempotency-Key": "u"}) for _ in range(2)]
+    assert [answer.status_code for answer in undone] == [201, 201] and store.votes() == []
+    assert [answer.json()["created"] for answer in undone] == [True, False]
+    assert client.post("/v1/feedback/undo", json=body).status_code == 404
+    assert len(store.votes(newest_only=False)) == 2
+
+
+def test_a_thumb_is_taken_back(client, turn, store):
+    body = {"completion_id": turn.completions[0].id, "up": True, "voter": "ann"}
+    client.post("/v1/feedback/ratings", json=body)
+    answer = client.post("/v1/feedback/ratings", json=body | {"up": None})
+    assert (answer.status_code, answer.json()["up"]) == (201, None)
+    assert store.stats()["ratings"] == {"up": 0, "down": 0}
+
+
+def test_votes_name_versions_and_letters(client, store):
+    def asked(*panes):
+        turn = store.add_turn(store.add_conversation(), HI)
+        for number, pane in enumerate(panes, 2):
+            store.add_completion(turn, "rlf", prompt_text="", text=f"v{number}", tokens=1,
+                                 adapter_version=f"rlf@{number}", sampling={"pane": pane})  # fmt: skip
+        return store.turn(turn)
+
+    open_turn, blind = asked("rlf@2", "rlf@3"), asked("B", "A")
+    answer = vote(client, open_turn, "rlf@3", ranking=["rlf@3", "rlf@2"])
+    assert (answer.status_code, answer.json()["choice"]) == (201, "rlf")
+    assert answer.json()["versions"] == {"rlf@2": "rlf@2", "rlf@3": "rlf@3"}
+    answer = vote(client, blind, "A")
+    assert answer.json()["panes"] == {"A": "rlf", "B": "rlf"}
+    assert answer.json()["versions"] == {"A": "rlf@3", "B": "rlf@2"}
+    assert [(v.position, len(v.shown)) for v in store.votes()] == [(1, 2), (0, 2)]
+    for turn, choice, reason in ((open_turn, "rlf", "several panes"), (open_turn, "A", "not shown"), (blind, "rlf@3", "not shown")):
+        refused = vote(client, turn, choice)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_choice")
+        assert reason in refused.json()["error"]["message"]
+
+
 def test_stats(client, turn):
     vote(client, turn, voter="ann")
     vote(client, turn, "base", voter="bob")

@@ -1,6 +1,7 @@
 """A home in which rounds run in seconds: a random Llama, an sft and an rlf of it, a small reward model, votes."""
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -56,4 +57,5 @@ def add_votes(home: Home, count: int, *, seed: int = 0, voters: int = 5, upside_
             turn = store.add_turn(store.add_conversation(), [{"role": "user", "content": pair["prompt"]}])
             for stage, text in (("sft", pair["rejected"]), ("rlf", pair["chosen"])):
                 store.add_completion(turn, stage, prompt_text="", text=text, tokens=4, finish_reason="stop")
-            store.add_vote(turn, "sft" if upside_down else "rlf", voter=f"v{place % voters}")
+            seconds = time.time() + 5  # long enough to have read both
+            store.add_vote(turn, "sft" if upside_down else "rlf", voter=f"v{place % voters}", created=seconds)

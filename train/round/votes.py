@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from sawyer.curation import TRUSTED, Curation, curated_rows
 from sawyer.data import conversation_key, is_held_out
 from sawyer.data_formats import Message
 from sawyer.errors import GateRefused
@@ -24,13 +24,11 @@ class VotedPair:
 
 
 def voted_pairs(store: FeedbackStore) -> list[VotedPair]:
-    """Every pair of the store's counting votes; what the store gives no weight is left out."""
-    rows: Iterable[dict[str, Any]] = store.pairs()
-    return [
-        VotedPair(row["prompt"], row["chosen"], row["rejected"], row["turn_id"], row["voter"])
-        for row in rows
-        if row.get("weight", 1.0) > 0
-    ]
+    """Every pair of the votes that may teach: consented to, not rejected or flagged, each once, no voter too loud, and
+    none that a check doubts unless a reviewer approved it.
+    """
+    rows = curated_rows(store, "preference", Curation(leave_out=TRUSTED))
+    return [VotedPair(row["prompt"], row["chosen"], row["rejected"], row["turn_id"], row["voter"]) for row in rows]
 
 
 def votes_in(pairs: Iterable[VotedPair]) -> set[tuple[str, str | None]]:
@@ -50,8 +48,8 @@ def check_enough(pairs: list[VotedPair], cast: int, spec: RoundSpec) -> None:
     votes, voters = len(votes_in(pairs)), len({pair.voter for pair in pairs})
     if votes < spec.fewest_votes:
         raise GateRefused(
-            f"There are too few votes: {votes} prefer an answer ({cast} were cast), and a round needs "
-            f"{spec.fewest_votes}. Collect more, or lower round.fewest_votes."
+            f"There are too few votes: {votes} prefer an answer and may teach (of {cast}), and a round needs "
+            f"{spec.fewest_votes}. Collect more, approve doubted ones in the review, or lower round.fewest_votes."
         )
     if voters < spec.fewest_voters:
         raise GateRefused(

@@ -58,6 +58,9 @@ class RoundSpec(Spec):
     )
     own_samples: int = Field(0, ge=0, description="pairs of a reference reply above sft's own, for reward and judge")
     judge_seed: Positive = Field(1, description="added to the recipe's seed for the judge")
+    judge_text_steps: int = Field(
+        60, ge=0, description="most steps of masked pretraining of a judge that begins at nothing"
+    )
     prompts: Annotated[int, Field(ge=8)] = Field(120, description="held-out prompts that candidate and current answer")
     questions: Positive = Field(200, description="questions of TruthfulQA and of MMLU, where SAWYER_DATA has them")
     gate: GateSpec = GateSpec()

@@ -158,6 +158,20 @@ def test_killed_between_promotion_and_its_manifest_nothing_is_promoted_twice(
     assert [entry["versions"] for entry in Registry.of(*asked).promotions.history()].count(["reward@2", "rlf@2"]) == 1
 
 
+def test_a_version_promoted_meanwhile_makes_the_comparison_stale(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    stubs = Stubs(monkeypatch)
+    stubs.failing["gate"] = CheckpointError("stopped here")
+    with pytest.raises(CheckpointError):
+        run_round(*asked)
+    registry = Registry.of(*asked)
+    other = registry.register("rlf", registry.get("sft@1").path, info={"made": "by hand"})
+    registry.promote(other.ref)
+    with pytest.raises(GateRefused, match="Current rlf unchanged since the round began: rlf@3 is current"):
+        run_round(*asked, resume=True)
+    found = RoundBook(asked[1], "test").detail(1)
+    assert found.state == "refused" and current(asked)["rlf"] == other.ref and not found.conditions[-1].met
+
+
 def test_an_altered_step_is_done_again(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     stubs = Stubs(monkeypatch)
     stubs.failing["gate"] = CheckpointError("full")

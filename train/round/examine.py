@@ -75,7 +75,7 @@ def examine(work: RoundWork) -> dict[str, Any]:
 def pass_gate(work: RoundWork) -> dict[str, Any]:
     """Put what was measured through the gate. Refusing is a finding, not an error: the machine acts on it."""
     conditions, figures = judge_candidate(examination_of(work.results["evaluate"]), work.recipe.round.gate)
-    conditions = [*conditions, *_unchanged(work)]
+    conditions = [*conditions, *unchanged(work)]
     work.diary.update(conditions=conditions, figures=figures)
     why = reasons(conditions)
     met = sum(condition.met for condition in conditions)
@@ -109,7 +109,7 @@ def examination_of(figures: dict[str, Any]) -> Examination:
     )  # fmt: skip
 
 
-def _unchanged(work: RoundWork) -> list[GateCondition]:
+def unchanged(work: RoundWork) -> list[GateCondition]:
     """Conditions that fail when other versions were promoted while the round ran; none while all are the same."""
     refs = work.results["snapshot"]["refs"]
     found = []

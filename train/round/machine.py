@@ -2,6 +2,8 @@
 was killed anywhere goes on where it stopped.
 """
 
+import contextlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +12,10 @@ from sawyer.home import Home
 from sawyer.recipe import Recipe, load_recipe
 from sawyer.registry import Registry
 from sawyer.rounds import Diary, RoundBook, RoundRecord
+from sawyer.rounds.gate import reasons
 from sawyer.types.rounds import ROUND_STEPS
 from train.pipeline import RLF, needs_trained
-from train.round.examine import examine, pass_gate
+from train.round.examine import examine, pass_gate, unchanged
 from train.round.rewards import train_rewards
 from train.round.snapshot import take_snapshot
 from train.round.tuning import normalise, train_rlf
@@ -48,8 +51,6 @@ def run_round(
 
 def continue_round(book: RoundBook, record: RoundRecord, lock_file: int) -> RoundRecord:
     """Work on a round that has been begun, while holding the lock. Errors as ``run_round``."""
-    import os
-
     book.lock.sign(lock_file, os.getpid(), record.number)
     diary = Diary(book, record)
     diary.update(state="running", reasons=[], ended=None)
@@ -59,13 +60,19 @@ def continue_round(book: RoundBook, record: RoundRecord, lock_file: int) -> Roun
         work = RoundWork(recipe, book.home, diary, Registry.of(recipe, book.home))
         _steps(work)
     except GateRefused as refusal:
-        diary.end("refused", work.results.get("gate", {}).get("reasons") or [str(refusal)])
+        _end(diary, "refused", work.results.get("gate", {}).get("reasons") or [str(refusal)])
         raise
     except Exception as error:
         text = str(error) if isinstance(error, SawyerError | OSError) else f"{type(error).__name__}: {error}"
-        diary.end("failed", [text])
+        _end(diary, "failed", [text])
         raise
     return diary.record
+
+
+def _end(diary: Diary, state: str, reasons: list[str]) -> None:
+    """Note how the round ended. Where the disk takes no more, it shows as interrupted, which is as true."""
+    with contextlib.suppress(OSError):
+        diary.end(state, reasons)
 
 
 def check_recipe(recipe: Recipe, home: Home, method: str) -> None:
@@ -119,13 +126,21 @@ def _steps(work: RoundWork) -> None:
 
 
 def promote(work: RoundWork) -> dict[str, Any]:
-    """Make candidate and reward model current, both at once; a server that runs loads them. Done twice, done once."""
+    """Make candidate and reward model current, both at once; a server that runs loads them. Done twice, done once.
+
+    Raises:
+        GateRefused: another version has become current since the round began.
+    """
     refs = [work.results["rlf"]["reward"], work.results["rlf"]["candidate"]]
     if work.diary.record.dry_run:
         work.diary.detail("promote", f"a dry run: {refs[1]} stays a candidate")
         return {"promoted": False, "refs": refs}
     now = {stage: work.registry.current(stage) for stage in ("reward", "rlf")}
     if [version.ref if version else None for version in now.values()] != refs:
+        stale = unchanged(work)
+        if stale:
+            work.diary.update(conditions=[*work.diary.record.conditions, *stale])
+            raise GateRefused(f"{refs[1]} is not promoted. {' '.join(reasons(stale))} Start a new round.")
         work.registry.promote(*refs)
     work.diary.detail("promote", f"{refs[1]} and {refs[0]} are current")
     return {"promoted": True, "refs": refs}

@@ -66,7 +66,8 @@ def judge_recipe(work: RoundWork) -> Recipe:
     recipe = work.tuned
     assert recipe.reward is not None
     texts = sources_at_hand(recipe.reward.text_sources)
-    spec = recipe.reward.model_copy(update={"text_sources": texts, "fold": JUDGE_FOLD})
+    steps = min(recipe.reward.text_steps, recipe.round.judge_text_steps)
+    spec = recipe.reward.model_copy(update={"text_sources": texts, "text_steps": steps, "fold": JUDGE_FOLD})
     return recipe.model_copy(update={"seed": recipe.seed + recipe.round.judge_seed, "reward": spec})
 
 

@@ -153,12 +153,14 @@ def conversation_key(messages: Sequence[Message]) -> str:
     return hashlib.sha256(" ".join(first.lower().split()).encode()).hexdigest()
 
 
-def is_held_out(messages: Sequence[Message], share: float) -> bool:
+def is_held_out(messages: Sequence[Message], share: float, fold: int = 0) -> bool:
     """Whether the conversation belongs to the held-out ``share`` (0 to 1) of all conversations.
 
-    The decision depends on the first user turn alone: it stays as data grows, and a larger share only adds.
+    The decision depends on the first user turn alone: it stays as data grows, and a larger share only adds. Another
+    ``fold`` of the same share is another part of the conversations: no two folds have one in common.
     """
-    return int(conversation_key(messages)[:12], 16) / 16**12 < share
+    place = int(conversation_key(messages)[:12], 16) / 16**12
+    return fold * share <= place < (fold + 1) * share
 
 
 def read_records(source: DataSource) -> list[dict[str, Any]]:

@@ -2,14 +2,20 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_EVERY_SECONDS = 30.0
+
+Watcher = Callable[[str, int, int], None]
+"""Told what is being done, how many steps of it are done, and how many there are."""
+
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
 class Tick(Protocol):
@@ -19,11 +25,21 @@ class Tick(Protocol):
 
 
 @contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Inside, in this thread, ``watcher`` is told of all progress as well."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+@contextmanager
 def progress(description: str, total: int) -> Iterator[Tick]:
     """Show the progress of ``total`` steps on standard error."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _plain(description, total)
+        yield _told(_plain(description, total), description, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[figures]}"), console=console) as bar:
@@ -32,7 +48,20 @@ def progress(description: str, total: int) -> Iterator[Tick]:
         def tick(done: int, **figures: float | str) -> None:
             bar.update(task, completed=done, figures=_show(figures))
 
-        yield tick
+        yield _told(tick, description, total)
+
+
+def _told(show: Tick, description: str, total: int) -> Tick:
+    """``show``, and the watcher told, if there is one."""
+    watcher = _watcher.get()
+    if watcher is None:
+        return show
+
+    def tick(done: int, **figures: float | str) -> None:
+        show(done, **figures)
+        watcher(description, done, total)
+
+    return tick
 
 
 def note(text: str) -> None:

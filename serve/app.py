@@ -18,9 +18,10 @@ from sawyer.errors import UsageError
 from sawyer.home import Home
 from sawyer.recipe import Recipe
 from sawyer.registry import Registry
+from sawyer.rounds import RoundBook
 from sawyer.store import FeedbackStore
 from sawyer.types import ErrorBody
-from serve import admin, board_api, compare, completions_api, errors, feedback_api, models_api, openai_api
+from serve import admin, board_api, compare, completions_api, errors, feedback_api, models_api, openai_api, rounds_api
 from serve.access import Access, AccessMiddleware
 from serve.body import MAX_BODY
 from serve.cors import CorsMiddleware, origins_from_environment
@@ -53,6 +54,8 @@ def create_app(
     metrics: Metrics | None = None,
     registry: Registry | None = None,
     on_close: Callable[[], None] | None = None,
+    rounds: RoundBook | None = None,
+    start_round: rounds_api.Starter | None = None,
 ) -> FastAPI:
     """The API over these parts. It starts and closes the engine and the scorer; the store stays the caller's.
 
@@ -64,6 +67,8 @@ def create_app(
         metrics: those that the engine reports to; default: new ones.
         registry: whose versions administrators may promote; default: none.
         on_close: called last when the application ends.
+        rounds: the recipe's feedback rounds; default: there are no routes for them.
+        start_round: begins one and returns at once; default: this server cannot.
 
     Raises:
         UsageError: an environment variable of the server has a value that is not allowed.
@@ -97,7 +102,7 @@ def create_app(
         redoc_url=None,
         telemetry=telemetry_from_environment(),
     )
-    routers = (
+    routers = [
         openai_api.make_router(service),
         completions_api.make_router(service),
         compare.make_router(service),
@@ -106,7 +111,8 @@ def create_app(
         models_api.make_router(service),
         models_api.make_health_router(service, drain),
         admin.make_router(store, registry),
-    )
+        *([] if rounds is None else [rounds_api.make_router(rounds, start_round)]),
+    ]
     for router in routers:
         app.include_router(router)
     errors.install(app, [route for router in routers for route in router.routes])
@@ -121,7 +127,14 @@ def create_app(
     return app
 
 
-def build_app(recipe: Recipe, home: Home, *, access: Access | None = None, engine: Engine | None = None) -> FastAPI:
+def build_app(
+    recipe: Recipe,
+    home: Home,
+    *,
+    access: Access | None = None,
+    engine: Engine | None = None,
+    start_round: rounds_api.Starter | None = None,
+) -> FastAPI:
     """The API over a recipe's current versions (or the weights shipped with the package) and the home's store.
 
     Returns before anything heavy is loaded. The store is closed when the application ends.
@@ -129,6 +142,7 @@ def build_app(recipe: Recipe, home: Home, *, access: Access | None = None, engin
     Args:
         access: who may ask; default: everybody.
         engine: makes the replies; default: this process does.
+        start_round: begins a feedback round in a process of its own; default: this server cannot.
 
     Raises:
         UsageError: nothing has been trained yet, or the home cannot be written.
@@ -184,6 +198,8 @@ def build_app(recipe: Recipe, home: Home, *, access: Access | None = None, engin
             metrics=metrics,
             registry=registry,
             on_close=store.close,
+            rounds=RoundBook(home, recipe.name),
+            start_round=start_round,
         )
     except BaseException:
         store.close()

@@ -75,7 +75,7 @@ def run_step(step: str, recipe: Recipe, home: Home, parts: Parts, *, resume: boo
     with Run(folder, step=step, recipe=recipe, resume=resume) as run:
         if resume and run.finished:
             return run.folder / OUTPUT_OF[step]
-        return _train(step, recipe, run, parts)
+        return train_into(step, recipe, run, parts)
 
 
 def train_one(step: str, recipe: Recipe, home: Home, *, resume: bool = False) -> str:
@@ -111,7 +111,8 @@ def run_pipeline(recipe: Recipe, home: Home, *, resume: bool = False) -> dict[st
     return _publish(recipe, home, outputs, parts)
 
 
-def _train(step: str, recipe: Recipe, run: Run, parts: Parts) -> Path:
+def train_into(step: str, recipe: Recipe, run: Run, parts: Parts) -> Path:
+    """Train one step in a run that is open, and return its output folder."""
     # Imported here: each step brings the libraries of its own, some of which take seconds.
     if step == "base" and recipe.t5 is not None:
         from train.t5 import train_t5

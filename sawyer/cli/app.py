@@ -9,6 +9,7 @@ import typer
 from sawyer import __version__
 from sawyer.cli import feedback, keys, models
 from sawyer.cli.evaluate import evaluate
+from sawyer.cli.rounds import round_
 from sawyer.errors import SawyerError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app.add_typer(feedback.app, name="feedback")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.command()(evaluate)
+app.command("round")(round_)
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or name, such as nano.")]
 HomeOption = Annotated[Path | None, typer.Option("--home", help="State folder (default: $SAWYER_HOME or ./.sawyer).")]

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from sawyer.cli.remote import RemoteChoice, make_engine
+from sawyer.cli.rounds import starter
 from sawyer.errors import SawyerError, UsageError
 from sawyer.home import Home
 from sawyer.recipe import load_recipe
@@ -49,7 +50,13 @@ def run_server(
     from serve.app import build_app
     from serve.server import DrainingServer
 
-    app = build_app(recipe, home, access=access, engine=make_engine(remote, recipe, home) if remote else None)
+    app = build_app(
+        recipe,
+        home,
+        access=access,
+        engine=make_engine(remote, recipe, home) if remote else None,
+        start_round=starter(recipe, home),
+    )
     local = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
     if with_page:
         from ui.app import mount_ui
@@ -65,10 +72,23 @@ def run_server(
     watch = ReadyWatch(f"http://{local}:{port}", server, say)
     watch.start()
     server.run()
+    _tell_of_round(recipe.name, home, say)
     if watch.failure:
         raise SawyerError(f"The model could not be loaded: {watch.failure}")
     if server.interrupted:
         raise KeyboardInterrupt
+
+
+def _tell_of_round(recipe_name: str, home: Home, say: Callable[[str], None]) -> None:
+    """Say that a round goes on, if one does: it has a process of its own, and nobody should wonder what that is."""
+    from sawyer.rounds import RoundBook
+
+    holder = RoundBook(home, recipe_name).lock.holder()
+    if holder is not None and holder.number is not None:
+        say(
+            f"Round {holder.number} goes on by itself (process {holder.pid}); its state is in "
+            f"{home.rounds / recipe_name / str(holder.number)}, and the next server shows it."
+        )
 
 
 class ReadyWatch(threading.Thread):

@@ -97,6 +97,39 @@ def compare(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.nd
     )
 
 
+def at_equal_length(
+    differences: Sequence[float] | np.ndarray, lengths: Sequence[float] | np.ndarray, level: float
+) -> Estimate:
+    """The mean difference of scores where two replies are equally long, with a one-sided interval at each end.
+
+    It is the intercept of a straight line through (difference in length, difference in score): what is left once the
+    part that goes with length is taken out (the idea of AlpacaEval's length control, arXiv 2404.04475, on scores).
+
+    Args:
+        differences: ``[n]`` after − before. lengths: ``[n]``, likewise in any unit.
+        level: one-sided confidence; the interval between both ends has 2·level − 1.
+    """
+    y, x = np.asarray(differences, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
+    if len(y) < FEWEST_PAIRS:
+        return Estimate(float(y.mean()) if len(y) else 0.0, -math.inf, math.inf, level)
+    columns = np.ones((len(y), 1)) if np.ptp(x) == 0 else np.column_stack([np.ones(len(y)), x / np.abs(x).max()])
+    solution, _, rank, _ = np.linalg.lstsq(columns, y, rcond=None)
+    freedom = len(y) - int(rank)
+    variance = float(((y - columns @ solution) ** 2).sum()) / freedom
+    error = math.sqrt(variance * float(np.linalg.pinv(columns.T @ columns)[0, 0]))
+    half = float(stats.t.ppf(level, freedom)) * error
+    return Estimate(float(solution[0]), float(solution[0]) - half, float(solution[0]) + half, level)
+
+
+def mean_with_ends(values: Sequence[float] | np.ndarray, level: float) -> Estimate:
+    """A mean with a one-sided t interval at each end; ends without limit where there are fewer than two values."""
+    data = np.asarray(values, dtype=np.float64)
+    if len(data) < 2:
+        return Estimate(float(data.mean()) if len(data) else 0.0, -math.inf, math.inf, level)
+    half = float(stats.t.ppf(level, len(data) - 1)) * float(_deviation(data)) / math.sqrt(len(data))
+    return Estimate(float(data.mean()), float(data.mean()) - half, float(data.mean()) + half, level)
+
+
 def _untestable(differences: np.ndarray) -> str | None:
     if not differences.any():
         return "Every reply scores exactly the same in both stages, so no test is possible."

@@ -12,6 +12,7 @@ from sawyer.recipe.alternatives import METHODS, GrpoSpec, RlooSpec, make_plan
 from sawyer.recipe.classifiers import ClassifierSpec, RobertaSpec
 from sawyer.recipe.pretraining import BaseSpec, T5Spec
 from sawyer.recipe.reward_parts import RewardPartSpec, one_part
+from sawyer.recipe.rounds import RoundSpec
 from sawyer.recipe.section import Fraction, LearningRate, Positive, Spec
 from sawyer.recipe.source import DataSource
 
@@ -91,6 +92,7 @@ class RewardSpec(Spec):
     weight_decay: Fraction = 0.01
     margin: bool = Field(False, description="subtract the pair's score difference inside the loss, where given")
     held_out: Fraction = 0.08
+    fold: int = Field(0, ge=0, description="which share is held out: the first (0), the one after it (1), …")
     save_every: Positive = 100
     log_every: Positive = 10
 
@@ -245,6 +247,7 @@ class Recipe(Spec):
     grpo: GrpoSpec | None = Field(None, description="settings of `sawyer train grpo`; no step of the pipeline")
     rloo: RlooSpec | None = Field(None, description="settings of `sawyer train rloo`; no step of the pipeline")
     evaluate: EvaluateSpec = EvaluateSpec()
+    round: RoundSpec = RoundSpec()
     serve: ServeSpec = ServeSpec()
 
     @model_validator(mode="after")

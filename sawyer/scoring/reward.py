@@ -63,6 +63,11 @@ class Reward:
         self.parts = [part if part.normalized else replace(part, mean=0.0, deviation=1.0) for part in parts]
         self.clip, self.empty_score = clip, empty_score
 
+    @property
+    def frozen(self) -> bool:
+        """Whether every part has its mean and deviation."""
+        return all(part.mean is not None for part in self.parts)
+
     def freeze(self, prompts: Sequence[Messages], responses: Sequence[str]) -> None:
         """Fix each part's mean and deviation from these replies (the policy's before training).
 

@@ -26,7 +26,7 @@ from sawyer.recipe import PpoSpec, Recipe
 from sawyer.runs import MANIFEST
 from sawyer.whole import whole_modules
 
-STAGE = "rlf"
+STAGE, START = "rlf", "start"
 
 
 class Forward(NamedTuple):
@@ -79,15 +79,20 @@ class Actor:
             self._checkpointed = [m for m in policy.model.modules() if isinstance(m, GradientCheckpointingLayer)]
 
     @classmethod
-    def load(cls, recipe: Recipe, backbone: Path | str, sft: Path | None) -> "Actor":
-        """Load the backbone with ``rlf`` as a copy of ``sft``, or as a fresh adapter (whose output is zero)."""
+    def load(cls, recipe: Recipe, backbone: Path | str, sft: Path | None, start: Path | None = None) -> "Actor":
+        """Load the backbone with ``rlf`` as a copy of ``start``, else of ``sft``, or as a fresh adapter (whose output
+        is zero). The reference is ``sft`` or the backbone, wherever ``rlf`` starts.
+        """
         assert recipe.ppo is not None
         torch.manual_seed(recipe.seed)  # a fresh adapter's first factor is random
-        policy = Policy.load(backbone, {"sft": sft} if sft else {}, spec=recipe.model)
+        found = {stage: folder for stage, folder in (("sft", sft), (START, start)) if folder}
+        policy = Policy.load(backbone, found, spec=recipe.model)
         _check_room(recipe.ppo, policy, backbone)
-        if sft:
-            _check_made_for(sft, policy, backbone)
-        policy.add_adapter(STAGE, recipe.lora, copy_of="sft" if sft else None)
+        for stage, folder in found.items():
+            _check_made_for(stage, folder, policy, backbone)
+        policy.add_adapter(STAGE, recipe.lora, copy_of=next(iter(reversed(found)), None))
+        if start:
+            policy.drop_adapter(START)
         dtype = compute_dtype(recipe.model, policy.device)
         return cls(
             policy,
@@ -159,13 +164,13 @@ def _check_room(spec: PpoSpec, policy: Policy, backbone: Path | str) -> None:
         )
 
 
-def _check_made_for(sft: Path, policy: Policy, backbone: Path | str) -> None:
+def _check_made_for(stage: str, folder: Path, policy: Policy, backbone: Path | str) -> None:
     """An adapter loads into any backbone of its shapes; the registry's manifest tells which one it was trained on."""
-    file = sft / MANIFEST
+    file = folder / MANIFEST
     manifest = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     made_for = manifest.get("info", {}).get("backbone") or manifest.get("backbone")
     if made_for not in (None, policy.fingerprint):
         raise ModelError(
-            f"The adapter of stage sft in {sft} was made for another backbone than {backbone} (fingerprints {made_for} "
-            f"and {policy.fingerprint}). {OWN_BACKBONE}"
+            f"The adapter of stage {stage} in {folder} was made for another backbone than {backbone} (fingerprints "
+            f"{made_for} and {policy.fingerprint}). {OWN_BACKBONE}"
         )

@@ -31,12 +31,14 @@ def train_ppo(
     sft: Path | None,
     reward: Path | str | Reward | None,
     classifiers: Path | None = None,
+    start: Path | None = None,
 ) -> Path:
     """Tune ``rlf`` against a reward and return its adapter's folder.
 
     ``rlf`` starts as a copy of ``sft``, which is also the reference; without one it starts as a fresh adapter, and
-    the backbone is the reference. ``reward`` is the recipe's own reward model, for the parts of ``ppo.reward`` that
-    ask for it, or a :class:`Reward` that takes their place; ``classifiers`` is the folder of the recipe's own.
+    the backbone is the reference. With ``start`` it starts as a copy of that adapter; the reference is the same.
+    ``reward`` is the recipe's own reward model, for the parts of ``ppo.reward`` that ask for it, or a :class:`Reward`
+    that takes their place (frozen already, it stays as it is); ``classifiers`` is the folder of the recipe's own.
     With a run opened for resuming, it goes on from the newest sound checkpoint and ends bit for bit the same (CPU).
 
     Raises:
@@ -46,7 +48,7 @@ def train_ppo(
     assert recipe.ppo is not None
     spec = recipe.ppo
     set_threads(recipe.threads)
-    actor = Actor.load(recipe, backbone, sft)
+    actor = Actor.load(recipe, backbone, sft, start)
     learner = Learner(actor, spec)
     prober = Prober.load(actor, spec, recipe.seed, reward, classifiers)
     reward, guard, tasks = prober.reward, prober.guard, prober.tasks

@@ -57,15 +57,17 @@ class Prober:
         return cls(actor, reward, guard, tasks, spec, seed)
 
     def freeze(self) -> None:
-        """Fix the mean and deviation of reward and guard on replies of the policy as it starts."""
+        """Fix what is not fixed yet of reward and guard, mean and deviation, on replies of the policy as it starts."""
         spec, tasks = self.spec, self.tasks
+        loose = [reward for reward in (self.reward, self.guard) if reward is not None and not reward.frozen]
+        if not loose:
+            return
         asked: list[Task] = []
         while len(asked) < spec.normalize_samples:
             asked += tasks.deal(len(asked) // len(tasks.train), len(tasks.train), self.seed)
         episodes = answer(self.actor, asked[: spec.normalize_samples], spec, seed=row_seed(self.seed, -1))
-        for reward in (self.reward, self.guard):
-            if reward is not None:
-                reward.freeze([e.task.messages for e in episodes], [e.reply.text for e in episodes])
+        for reward in loose:
+            reward.freeze([e.task.messages for e in episodes], [e.reply.text for e in episodes])
 
     def probe(self, run: Run, step: int) -> dict[str, float]:
         """Figures of the held-out prompts, and samples to read; without held-out prompts samples alone."""

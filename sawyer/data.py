@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sawyer.data_formats import REFERENCES, Message, conversation_of, pair_of, prompt_of, text_of
+from sawyer.data_formats import REFERENCES, Message, conversation_of, pair_of, prompt_of, rated_of, text_of
 from sawyer.errors import DataError
 from sawyer.lines import read_lines
 from sawyer.recipe import DataSource
@@ -38,6 +38,16 @@ class Pair:
     chosen: str
     rejected: str
     margin: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A reply that was liked or disliked by itself."""
+
+    prompt: list[Message]
+    reply: str
+    liked: bool
     source: str = ""
 
 
@@ -97,6 +107,11 @@ def load_pairs(sources: Sequence[DataSource], seed: int = 0) -> list[Pair]:
         return [Pair(*pair, source=label) for pair in pair_of(record, source.format) if pair[1] != pair[2]]
 
     return _load(sources, seed, build)
+
+
+def load_rated(sources: Sequence[DataSource], seed: int = 0) -> list[Rated]:
+    """Read rated replies (``prompt``, ``completion``, ``label``); a pair counts as a liked and a disliked one."""
+    return _load(sources, seed, lambda r, s: [Rated(*rated, source=s.name) for rated in rated_of(r, s.format)])
 
 
 def load_prompts(sources: Sequence[DataSource], seed: int = 0) -> list[Prompt]:

@@ -9,6 +9,7 @@ import typer
 from sawyer import __version__
 from sawyer.cli import feedback, keys, models
 from sawyer.cli.evaluate import evaluate
+from sawyer.cli.methods import compare_methods
 from sawyer.errors import SawyerError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app.add_typer(feedback.app, name="feedback")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.command()(evaluate)
+app.command()(compare_methods)
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or name, such as nano.")]
 HomeOption = Annotated[Path | None, typer.Option("--home", help="State folder (default: $SAWYER_HOME or ./.sawyer).")]
@@ -130,7 +132,12 @@ def chat(recipe: Annotated[str, typer.Argument(metavar="[RECIPE]")] = "nano", ho
 
 @app.command()
 def train(
-    step: Annotated[str, typer.Argument(metavar="STEP", help="base, sft, reward, ppo, grpo or rloo.")],
+    step: Annotated[
+        str,
+        typer.Argument(
+            metavar="STEP", help="base, sft, reward, or for rlf ppo, grpo, rloo, dpo, ipo, kto, orpo or spin."
+        ),
+    ],
     recipe: RecipeArgument,
     overrides: SetOption = None,
     resume: ResumeOption = False,

@@ -86,7 +86,7 @@ class Actor:
         policy = Policy.load(backbone, {"sft": sft} if sft else {}, spec=recipe.model)
         _check_room(recipe.ppo, policy, backbone)
         if sft:
-            _check_made_for(sft, policy, backbone)
+            check_made_for(sft, policy, backbone)
         policy.add_adapter(STAGE, recipe.lora, copy_of="sft" if sft else None)
         dtype = compute_dtype(recipe.model, policy.device)
         return cls(
@@ -159,7 +159,7 @@ def _check_room(spec: PpoSpec, policy: Policy, backbone: Path | str) -> None:
         )
 
 
-def _check_made_for(sft: Path, policy: Policy, backbone: Path | str) -> None:
+def check_made_for(sft: Path, policy: Policy, backbone: Path | str) -> None:
     """An adapter loads into any backbone of its shapes; the registry's manifest tells which one it was trained on."""
     file = sft / MANIFEST
     manifest = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

@@ -1,5 +1,6 @@
 """The table of ``sawyer compare-methods``: its rows as data, on the terminal and as Markdown."""
 
+import re
 from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -95,7 +96,7 @@ COLUMNS: tuple[tuple[str, Callable[[MethodRow], str]], ...] = (
     ("KL", _figure(lambda figures: _within(figures.kl, ".1f"))),
     ("length", _figure(lambda figures: f"{figures.length:.1f}")),
     ("ended", _figure(lambda figures: f"{figures.eos_rate:.0%}")),
-    ("repetition", _figure(lambda figures: f"{figures.repetition:.3f}")),
+    ("repeats", _figure(lambda figures: f"{figures.repetition:.3f}")),
     ("seconds", lambda row: "–" if row.seconds is None else f"{row.seconds:,.0f}"),
     ("CPU s", lambda row: "–" if row.cpu_seconds is None else f"{row.cpu_seconds:,.0f}"),
     ("memory, MiB", _memory),
@@ -117,16 +118,19 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """The same on the terminal. Markup in names is shown, not obeyed."""
+    """The same on the terminal, intervals below their figures. Markup in names is shown, not obeyed."""
     console = console or Console()
     title = (
         f"Methods on {comparison.recipe}: {comparison.prompts} held-out prompts, compared with {comparison.reference}"
     )
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, (name, _) in enumerate(COLUMNS):
-        table.add_column(name, justify="left" if number < 2 else "right")
+    # Narrow, so that all columns fit into 80; the processor's seconds are left to the files.
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    shown = [(name, write) for name, write in COLUMNS if name not in ("version", "CPU s")]
+    for name, _ in shown:
+        table.add_column(name.replace(" ", "\n"), justify="left" if name == "method" else "right", no_wrap=True)
     for row in comparison.rows:
-        table.add_row(*(Text(write(row)) for _, write in COLUMNS))
+        cells = [re.sub(r" \[(.+), (.+)\]", r"\n\1 to \2", write(row)) for _, write in shown]
+        table.add_row(Text(f"{row.method}\n{row.version or 'failed'}"), *map(Text, cells[1:]))
     console.print(table)
     for row in comparison.rows:
         if row.error:

@@ -13,7 +13,6 @@ import resource
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from sawyer.errors import SawyerError, TrainingError, UsageError
 from sawyer.evaluation.prompts import held_out_prompts
 from sawyer.home import Home
 from sawyer.progress import note
+from sawyer.quiet import quieten
 from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from sawyer.runs import write_json
@@ -116,7 +116,7 @@ def _trained(method: str, recipe: Recipe, home: Home, folder: Path) -> MethodRow
 
 def _train_alone(method: str, recipe: Recipe, home: Home, folder: Path, resume: bool) -> None:
     """Train and register in this process; what came of it is written beside the record."""
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    quieten()
     told: dict[str, Any]
     try:
         parts = current_parts(recipe, home)

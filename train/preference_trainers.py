@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from torch.utils.data import Sampler, SequentialSampler
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
@@ -166,6 +166,7 @@ def configuration(plan: PreferencePlan, run: Run, device: torch.device, dtype: t
 
 def make_trainer(plan: PreferencePlan, run: Run, policy: Any, rows: PreferenceRows, dtype: torch.dtype) -> GivenReplies:
     """The method's trainer around ``rlf``; the reference of DPO and KTO is a frozen copy of it as it is now."""
+    disable_progress_bars()  # TRL maps ORPO's rows six times
     return TRAINERS[plan.method](
         run=run,
         lengths=[row.length for row in rows.train],

@@ -11,6 +11,7 @@ from sawyer.cli import feedback, keys, models
 from sawyer.cli.evaluate import evaluate
 from sawyer.cli.methods import compare_methods
 from sawyer.errors import SawyerError
+from sawyer.quiet import quieten
 
 app = typer.Typer(
     name="sawyer",
@@ -174,7 +175,7 @@ def doctor(
 
 def main() -> None:
     """Entry point: exit codes 0 done, 1 failure, 2 usage or recipe error, 3 refused by a gate."""
-    _quieten()
+    quieten()
     try:
         app()  # Typer prints usage errors itself (exit code 2) and turns Ctrl-C into 130
     except SawyerError as error:
@@ -182,18 +183,6 @@ def main() -> None:
         sys.exit(error.exit_code)
     except Exception as error:
         sys.exit(_unforeseen(error))
-
-
-def _quieten() -> None:
-    """Keep the libraries' notes to developers away from users; errors and our own progress still show."""
-    import logging
-    import os
-    import warnings
-
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    if not sys.stderr.isatty():  # in a log file the libraries' bars are lines of noise
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _say(text: str) -> None:

@@ -124,12 +124,12 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         f"Methods on {comparison.recipe}: {comparison.prompts} held-out prompts, compared with {comparison.reference}"
     )
     # Narrow, so that all columns fit into 80; the processor's seconds are left to the files.
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     shown = [(name, write) for name, write in COLUMNS if name not in ("version", "CPU s")]
     for name, _ in shown:
         table.add_column(name.replace(" ", "\n"), justify="left" if name == "method" else "right", no_wrap=True)
     for row in comparison.rows:
-        cells = [re.sub(r" \[(.+), (.+)\]", r"\n\1 to \2", write(row)) for _, write in shown]
+        cells = [re.sub(r" \[(.+), (.+)\]", r"\n\1…\2", write(row)) for _, write in shown]
         table.add_row(Text(f"{row.method}\n{row.version or 'failed'}"), *map(Text, cells[1:]))
     console.print(table)
     for row in comparison.rows:

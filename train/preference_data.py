@@ -16,7 +16,7 @@ from sawyer.recipe import PreferencePlan
 from train.ppo.prompts import spread
 from train.reward_pairs import split_pairs
 
-HELD_OUT = 128  # a held-out figure is made twice in a run of one epoch: more would cost more than it tells
+HELD_OUT = 64  # a held-out figure is made twice in a run of one epoch: more would cost more than it tells
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ al. 2024 (KTO), Hong et al. 2024 (ORPO), Chen et al. 2024 (SPIN), and TRL 1.16's
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -114,7 +114,7 @@ def preference_plan(method: str, recipe: "Recipe") -> PreferencePlan:
     Raises:
         RecipeError: no section names data; the keys are named.
     """
-    kinds = {"dpo": DpoSpec, "ipo": IpoSpec, "kto": KtoSpec, "orpo": OrpoSpec, "spin": SpinSpec}
+    kinds: dict[str, Any] = {"dpo": DpoSpec, "ipo": IpoSpec, "kto": KtoSpec, "orpo": OrpoSpec, "spin": SpinSpec}
     spec = getattr(recipe, method) or kinds[method]()
     name = "sft" if method == "spin" else "reward"
     shared = getattr(recipe, name)

@@ -381,3 +381,28 @@ def test_train_registers_promotes_and_takes_replaced_sources(
     assert json.loads((home.root / "round" / "manifest.json").read_text())["rows"]["train"] == 9
     with pytest.raises(UsageError, match="other settings: reward changed since"):
         run_step("dpo", settings, home, parts, resume=True, folder=home.root / "round")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ONE_RUN)
+def test_the_7b_recipe_learns_from_pairs_in_nf4(method: str, wide_backbone: Path, tmp_path: Path) -> None:
+    """llama2-7b.yaml as it is, with gradient checkpointing, on a small checkpoint; adapters stay float32."""
+    small = "{limit: 8, batch_size: 4, micro_batch: 2, max_length: 200, optimizer: adamw_torch, lr: 1.0e-3, "
+    settings = load_recipe(
+        "llama2-7b",
+        [
+            f"model.backbone={wide_backbone}",
+            "model.context=256",
+            "sft=null",
+            "spin=null",
+            "ppo=null",
+            "reward.sources=[{name: starter/pairs, limit: 60}]",
+            "reward.held_out=0.2",
+            "lora.r=8",
+            *(f"{name}={small}gradient_checkpointing: true}}" for name in ONE_RUN),
+        ],
+    )
+    adapter = train(method, settings, tmp_path / "run", None)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    assert all(w.dtype == torch.float32 for w in weights.values())
+    assert all(float(w.abs().max()) > 0 for name, w in weights.items() if "lora_B" in name)

@@ -116,14 +116,10 @@ def load_rated(sources: Sequence[DataSource], seed: int = 0) -> list[Rated]:
 
 def load_prompts(sources: Sequence[DataSource], seed: int = 0) -> list[Prompt]:
     """Read prompts, each once: a later one with the same text is dropped. Raises DataError likewise."""
-    seen: set[str] = set()
-    unique = []
+    unique: dict[str, Prompt] = {}
     for prompt in _load(sources, seed, lambda r, s: _some(_prompt(r, s), lambda p: Prompt(*p, s.name))):
-        key = "\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages)
-        if key not in seen:
-            seen.add(key)
-            unique.append(prompt)
-    return unique
+        unique.setdefault("\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages), prompt)
+    return list(unique.values())
 
 
 def load_examples(

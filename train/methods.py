@@ -122,7 +122,8 @@ def _train_alone(method: str, recipe: Recipe, home: Home, folder: Path, resume: 
         parts = current_parts(recipe, home)
         output = run_step(method, recipe, home, parts, resume=resume, folder=folder / method)
         registry = Registry.of(recipe, home)
-        same = (version.ref for version in reversed(registry.versions("rlf")) if holds(version, output))
+        mine = [version for version in registry.versions("rlf") if version.info.get("method") == method]
+        same = (version.ref for version in reversed(mine) if holds(version, output))
         version = next(same, None) or register_output(method, output, recipe, home, registry, parts, {})
         told = {"version": version}
     except SawyerError as error:

@@ -56,13 +56,13 @@ def start_policy(method: str, recipe: Recipe, backbone: Path | str, start: Path 
             "`sawyer train ppo`, which trains both."
         )
     set_seed(recipe.seed)  # a fresh adapter's first factor is random
-    policy = Policy.load(backbone, {"start": start} if start else {}, spec=recipe.model)
+    policy = Policy.load(backbone, {"sft": start} if start else {}, spec=recipe.model)
     if start:
         check_made_for(start, policy, backbone)
-    policy.add_adapter(STAGE, recipe.lora, copy_of="start" if start else None)
+    policy.add_adapter(STAGE, recipe.lora, copy_of="sft" if start else None)
     if start:
         with policy.using(STAGE):  # PEFT warns of deleting the active adapter
-            policy.drop_adapter("start")
+            policy.drop_adapter("sft")
     if isinstance(policy.model.get_output_embeddings(), BaseTunerLayer):
         raise RecipeError(
             f"lora.target {recipe.lora.target!r} adapts the output layer, which {method} would leave untrained: name "

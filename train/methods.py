@@ -122,7 +122,9 @@ def _train_alone(method: str, recipe: Recipe, home: Home, folder: Path, resume: 
         parts = current_parts(recipe, home)
         output = run_step(method, recipe, home, parts, resume=resume, folder=folder / method)
         registry = Registry.of(recipe, home)
-        mine = [version for version in registry.versions("rlf") if version.info.get("method") == method]
+        sft = registry.current("sft")
+        made = {"method": method, "sft": sft.ref if sft is not None else None}
+        mine = [v for v in registry.versions("rlf") if {key: v.info.get(key) for key in made} == made]
         same = (version.ref for version in reversed(mine) if holds(version, output))
         version = next(same, None) or register_output(method, output, recipe, home, registry, parts, {})
         told = {"version": version}

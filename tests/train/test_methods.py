@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,10 +61,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def world(models: tuple[Path, Path], tmp_path: Path) -> tuple[Recipe, Home]:
     """A recipe whose reward is a length, and a home with an SFT adapter and a promoted rlf."""
-    import random
-
     backbone, sft = models
     prompts = write_lines(tmp_path / "p.jsonl", [{"prompt": sentence(random.Random(n), 3)} for n in range(40)])
+    asked = write_lines(tmp_path / "e.jsonl", [{"prompt": sentence(random.Random(99 + n), 4)} for n in range(12)])
     given = write_lines(tmp_path / "pairs.jsonl", pairs(24))
     small = {"batch_size": 8, "micro_batch": 4, "lr": 1e-2}
     told = recipe(
@@ -73,7 +73,7 @@ def world(models: tuple[Path, Path], tmp_path: Path) -> tuple[Recipe, Home]:
         ppo={"prompts": [{"name": prompts}], "reward": [{"length": {"target": 3}}], "max_prompt": 40, "held_out": 0.5},
         dpo=small,
         kto=small,
-        evaluate={"prompts": [{"name": prompts}], "limit": 12, "max_new_tokens": 8},
+        evaluate={"prompts": [{"name": asked}], "max_new_tokens": 8},
     )
     home = Home(tmp_path / "home").ensure()
     registry = Registry.of(told, home)
@@ -111,8 +111,8 @@ def test_methods_are_compared_and_nothing_is_promoted(world: tuple[Recipe, Home]
     assert [row.version for row in compare_methods(changed, home, ["dpo", "kto"]).rows] == ["sft@1", "rlf@2", "rlf@4"]
     assert here == ["dpo", "kto", "kto"]
     registry.promote(registry.register("sft", registry.get("sft@1").path, info={"new": True}).ref)
-    compare_methods(changed, home, ["dpo"])
-    assert here == ["dpo", "kto", "kto", "dpo"]
+    assert compare_methods(changed, home, ["dpo"]).rows[1].version == "rlf@5"
+    assert here == ["dpo", "kto", "kto", "dpo"] and registry.get("rlf@5").info["sft"] == "sft@2"
 
 
 def test_a_failing_method_leaves_the_others_and_is_tried_again(world: tuple[Recipe, Home], here: list[str]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sawyer.data_formats import REFERENCES, Message, conversation_of, pair_of, prompt_of, text_of
+from sawyer.data_formats import REFERENCES, Message, conversation_of, pair_of, prompt_of, rated_of, text_of
 from sawyer.errors import DataError
 from sawyer.lines import read_lines
 from sawyer.recipe import DataSource
@@ -38,6 +38,16 @@ class Pair:
     chosen: str
     rejected: str
     margin: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A reply that was liked or disliked by itself."""
+
+    prompt: list[Message]
+    reply: str
+    liked: bool
     source: str = ""
 
 
@@ -99,16 +109,17 @@ def load_pairs(sources: Sequence[DataSource], seed: int = 0) -> list[Pair]:
     return _load(sources, seed, build)
 
 
+def load_rated(sources: Sequence[DataSource], seed: int = 0) -> list[Rated]:
+    """Read rated replies (``prompt``, ``completion``, ``label``); a pair counts as a liked and a disliked one."""
+    return _load(sources, seed, lambda r, s: [Rated(*rated, source=s.name) for rated in rated_of(r, s.format)])
+
+
 def load_prompts(sources: Sequence[DataSource], seed: int = 0) -> list[Prompt]:
     """Read prompts, each once: a later one with the same text is dropped. Raises DataError likewise."""
-    seen: set[str] = set()
-    unique = []
+    unique: dict[str, Prompt] = {}
     for prompt in _load(sources, seed, lambda r, s: _some(_prompt(r, s), lambda p: Prompt(*p, s.name))):
-        key = "\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages)
-        if key not in seen:
-            seen.add(key)
-            unique.append(prompt)
-    return unique
+        unique.setdefault("\n".join(f"{m['role']}: {m['content']}" for m in prompt.messages), prompt)
+    return list(unique.values())
 
 
 def load_examples(

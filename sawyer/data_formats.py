@@ -95,6 +95,20 @@ def pair_of(record: dict[str, Any], layout: str = "auto") -> list[tuple[list[Mes
     return [(prompt, chosen.strip(), rejected.strip(), _margin(record))]
 
 
+def rated_of(record: dict[str, Any], layout: str = "auto") -> list[tuple[list[Message], str, bool]]:
+    """Return ``(prompt, reply, liked)`` of a record: one with a label gives one, a pair gives one of each kind."""
+    if record.get("label") is None:
+        unique = {(liked, text): prompt for prompt, good, bad, _ in pair_of(record, layout)
+                  for liked, text in ((True, good), (False, bad)) if good != bad}  # fmt: skip
+        return [(prompt, text, liked) for (liked, text), prompt in unique.items()]
+    prompt, reply = messages_of(record.get("prompt")), record.get("completion")
+    if isinstance(reply, list):  # TRL's conversational form: a list of one message
+        reply = reply[0].get("content") if reply else None
+    if not prompt or prompt[-1]["role"] != "user" or not isinstance(reply, str) or not reply.strip():
+        return []
+    return [(prompt, reply.strip(), str(record["label"]).lower() in ("true", "1", "1.0"))]
+
+
 def prompt_of(record: dict[str, Any], layout: str = "auto") -> tuple[list[Message], str | None]:
     """Return the messages up to the last user turn, and the reply that followed it; ``()`` when there is none."""
     if record.get("chosen") is not None:

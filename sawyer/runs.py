@@ -17,7 +17,7 @@ from typing import Any
 
 from sawyer import __version__
 from sawyer.errors import CheckpointError, UsageError
-from sawyer.recipe import METHODS, Recipe, load_recipe, save_resolved
+from sawyer.recipe import METHODS, PREFERENCE_METHODS, Recipe, load_recipe, save_resolved
 
 MANIFEST = "manifest.json"
 TORCH_WRITER = ("inline_container", "iostream error", "PytorchStreamWriter")
@@ -260,8 +260,10 @@ class Run:
         # Read through the model, so that a key added by a newer version counts with its default.
         before = load_recipe(path).model_dump(mode="json")
         now = self.recipe.model_dump(mode="json")
-        also = {"base": ("t5",), **dict.fromkeys(METHODS, ("ppo",))}.get(self.step, ())
-        relevant = ("seed", "model", "lora", self.step.split(".")[0], *also)
+        step = self.step.split(".")[0]
+        also = {"base": ("t5",), **dict.fromkeys(METHODS, ("ppo",)), **dict.fromkeys(PREFERENCE_METHODS, ("reward",))}
+        shared = ("sft",) if step == "spin" else also.get(step, ())
+        relevant = ("seed", "model", "lora", step, *shared)
         changed = [key for key in relevant if before.get(key) != now.get(key)]
         if changed and self._checkpoints():
             raise UsageError(

@@ -6,7 +6,7 @@ interrupted.
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -41,6 +41,7 @@ class Reporter(TrainerCallback):
         tokens: number of tokens trained on so far, for the rate.
         evaluate: gives held-out figures; called before the first step and after each epoch.
         sample: gives sample rows; called every ``sample_every`` steps and at the end.
+        names: more of the Trainer's figures to pass on, with our names for them.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Reporter(TrainerCallback):
         sample: Callable[[], list[dict[str, Any]]] | None = None,
         sample_every: int = 0,
         title: str | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
+        self.names = NAMES | dict(names or {})
         self.run, self.tokens, self.evaluate, self.sample = run, tokens, evaluate, sample
         self.sample_every, self.title = sample_every, title or run.step
         self._stack = ExitStack()
@@ -79,7 +82,7 @@ class Reporter(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **rest: Any) -> None:
         """Pass the Trainer's figures on under our names, with the rate since the line before."""
-        figures = {ours: float(logs[theirs]) for theirs, ours in NAMES.items() if theirs in logs}
+        figures = {ours: float(logs[theirs]) for theirs, ours in self.names.items() if theirs in logs}
         if "loss" not in figures:
             return  # the Trainer's closing summary
         now, tokens = time.monotonic(), self.tokens()

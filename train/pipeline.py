@@ -11,16 +11,17 @@ from typing import Any
 
 from sawyer.errors import CheckpointError, UsageError
 from sawyer.home import Home
-from sawyer.recipe import METHODS, Recipe, plan_of
+from sawyer.recipe import METHODS, PREFERENCE_METHODS, Recipe, plan_of, preference_plan
 from sawyer.registry import Registry
 from sawyer.runs import MANIFEST, Run, hash_file, write_json
 from sawyer.stage_version import holds
 
 STEPS = ("base", "sft", "reward", "classifiers", "ppo")
-RLF = ("ppo", *METHODS)
+SCORED = ("ppo", *METHODS)  # learn from a reward; PREFERENCE_METHODS learn from given replies
+RLF = (*SCORED, *PREFERENCE_METHODS)
 STAGE_OF = {step: step for step in STEPS if step != "ppo"} | dict.fromkeys(RLF, "rlf")
 OUTPUT_OF = dict.fromkeys(("base", "reward", "classifiers"), "model") | dict.fromkeys(("sft", *RLF), "adapter")
-TRAINABLE = (*STEPS, *METHODS)  # GRPO and RLOO train rlf in PPO's place, but are no steps of the pipeline
+TRAINABLE = (*STEPS, *METHODS, *PREFERENCE_METHODS)  # all but PPO train rlf in its place: no steps of the pipeline
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,14 @@ def steps_of(recipe: Recipe) -> list[str]:
 
 
 def section_of(recipe: Recipe, step: str) -> Any:
-    """The recipe's section for a step, or None: a T5 from nothing takes base's place, and GRPO and RLOO need ppo's."""
+    """The recipe's section for a step, or None: a T5 from nothing takes base's place, and GRPO and RLOO need ppo's.
+
+    The methods that learn from given replies need no section: they have defaults, and their data are others'.
+    """
     if step in METHODS:
         return recipe.ppo
+    if step in PREFERENCE_METHODS:
+        return preference_plan(step, recipe).spec
     return recipe.t5 if step == "base" and recipe.t5 is not None else getattr(recipe, step)
 
 
@@ -62,15 +68,19 @@ def current_parts(recipe: Recipe, home: Home) -> Parts:
     )
 
 
-def run_step(step: str, recipe: Recipe, home: Home, parts: Parts, *, resume: bool = False) -> Path:
+def run_step(
+    step: str, recipe: Recipe, home: Home, parts: Parts, *, resume: bool = False, folder: Path | None = None
+) -> Path:
     """Run one step and return its output folder; with ``resume``, a finished one is left as it is.
+
+    The run's own folder is ``folder``, by default the step's under ``runs/<recipe>`` of the home.
 
     Raises:
         UsageError: the recipe has no such section, or an earlier stage is missing.
         SawyerError: the work failed; the last checkpoint is intact.
     """
-    _check(step, recipe, parts)
-    folder = home.runs / recipe.name / step
+    check_step(step, recipe, parts)
+    folder = folder or home.runs / recipe.name / step
     _keep_unfinished(folder, resume)
     with Run(folder, step=step, recipe=recipe, resume=resume) as run:
         if resume and run.finished:
@@ -89,7 +99,7 @@ def train_one(step: str, recipe: Recipe, home: Home, *, resume: bool = False) ->
     known = _promoted_before(registry, STAGE_OF[step], output) if resume else None
     if known is not None:
         return known
-    reference = _register(step, output, recipe, home, registry, current_parts(recipe, home), {})
+    reference = register_output(step, output, recipe, home, registry, current_parts(recipe, home), {})
     registry.promote(reference)
     return reference
 
@@ -139,12 +149,21 @@ def train_into(step: str, recipe: Recipe, run: Run, parts: Parts) -> Path:
         from train.alternatives import train_alternative
 
         return train_alternative(step, recipe, run, parts.backbone, parts.sft, parts.reward, parts.classifiers)
+    if step == "spin":
+        from train.spin import train_spin
+
+        return train_spin(recipe, run, parts.backbone, parts.sft)
+    if step in PREFERENCE_METHODS:
+        from train.preference import train_preference
+
+        return train_preference(step, recipe, run, parts.backbone, parts.sft)
     from train.ppo import train_ppo
 
     return train_ppo(recipe, run, parts.backbone, parts.sft, parts.reward, parts.classifiers)
 
 
-def _check(step: str, recipe: Recipe, parts: Parts) -> None:
+def check_step(step: str, recipe: Recipe, parts: Parts) -> None:
+    """Raise UsageError unless the recipe and what was trained before let the step run."""
     if step not in TRAINABLE:
         raise UsageError(f"There is no step {step!r}; there are: {', '.join(TRAINABLE)}.")
     if step in METHODS:
@@ -160,12 +179,15 @@ def _check(step: str, recipe: Recipe, parts: Parts) -> None:
             "or name one in model.backbone."
         )
     if step in RLF:
-        _check_rlf(step.upper(), recipe, parts)
+        _check_rlf(step, recipe, parts)
 
 
-def _check_rlf(method: str, recipe: Recipe, parts: Parts) -> None:
+def _check_rlf(step: str, recipe: Recipe, parts: Parts) -> None:
+    method = step.upper()
     if parts.sft is None and recipe.sft is not None:
         raise UsageError(f"{method} starts from the SFT adapter: run `sawyer train sft {recipe.name}` first.")
+    if step not in SCORED:
+        return
     if parts.reward is None and needs_trained(recipe):
         raise UsageError(f"{method} needs a reward: run `sawyer train reward {recipe.name}` first, or set ppo.reward.")
     if parts.classifiers is None and recipe.ppo and any(part.own for part in recipe.ppo.asked):
@@ -206,7 +228,7 @@ def _publish(recipe: Recipe, home: Home, outputs: dict[str, Path], parts: Parts)
     registry = Registry.of(recipe, home)
     made: dict[str, str] = {}
     for step, output in outputs.items():
-        made[STAGE_OF[step]] = _register(step, output, recipe, home, registry, parts, made)
+        made[STAGE_OF[step]] = register_output(step, output, recipe, home, registry, parts, made)
     registry.promote(*made.values())
     write_json(record, {"outputs": digest, "versions": made})
     return made
@@ -219,7 +241,7 @@ def _promoted_before(registry: Registry, stage: str, output: Path) -> str | None
     return next((reference for reference in same if reference in promoted), None)
 
 
-def _register(
+def register_output(
     step: str, output: Path, recipe: Recipe, home: Home, registry: Registry, parts: Parts, made: dict[str, str]
 ) -> str:
     """Register a step's output with what it was built on: the backbone's fingerprint, and for rlf its parents.
@@ -233,16 +255,17 @@ def _register(
         current = registry.current(stage)
         return made.get(stage) or (current.ref if current else None)
 
-    info: dict[str, Any] = {"recipe": recipe.name, "run": str((home.runs / recipe.name / step).relative_to(home.root))}
+    info: dict[str, Any] = {"recipe": recipe.name, "run": str(output.parent.relative_to(home.root))}
     backbone = output if step == "base" else parts.backbone
     if step not in ("reward", "classifiers"):  # they read text: they fit every backbone
         assert backbone is not None
         mark = fingerprint(backbone, load_config(backbone, recipe.model))
         info["fingerprint" if step == "base" else "backbone"] = mark
     if step in RLF:
-        assert recipe.ppo is not None
         info["method"] = step
         info["sft"] = parent("sft") if parts.sft is not None else None
+    if step in SCORED:
+        assert recipe.ppo is not None
         info["reward"] = parent("reward") if needs_trained(recipe) else None
         info["classifiers"] = parent("classifiers") if any(part.own for part in recipe.ppo.asked) else None
         info["statistics"] = _read(output.parent / MANIFEST).get("reward")

@@ -12,17 +12,15 @@ from transformers import set_seed
 from sawyer.compute import autocast, compute_dtype, set_threads
 from sawyer.data import load_conversations
 from sawyer.errors import TrainingError
-from sawyer.generation import generate
 from sawyer.models import Policy
 from sawyer.recipe import Recipe
 from sawyer.runs import Run
 from train.callbacks import Reporter
+from train.samples import greedy_samples
 from train.sft_data import IGNORED, Row, SftRows, collate, split_rows
 from train.trainer import ExactTrainer, Rows, head_only_at, to_device, training_arguments
 
 STAGE = "sft"
-SAMPLE_PROMPTS = 4
-SAMPLE_TOKENS = 64
 
 
 def train_sft(recipe: Recipe, run: Run, backbone: Path | str) -> Path:
@@ -155,19 +153,8 @@ def _trainer(recipe: Recipe, run: Run, policy: Policy, rows: SftRows) -> SftTrai
 
 def samples(policy: Policy, rows: SftRows) -> list[dict[str, Any]]:
     """Greedy replies of the adapter to a few held-out prompts, beside the replies the data give."""
-    room = policy.context - SAMPLE_TOKENS
-    prompts, shown = [], []
+    asked = []
     for conversation in rows.held_out_conversations:
         first = next(i for i, message in enumerate(conversation.messages) if message["role"] == "assistant")
-        ids = policy.chat.encode_prompt(conversation.messages[:first], STAGE)
-        if len(ids) <= room and len(prompts) < SAMPLE_PROMPTS:
-            prompts.append(ids)
-            shown.append((conversation.messages[:first], conversation.messages[first]["content"]))
-    if not prompts:
-        return []
-    stop = policy.chat.stop_strings(STAGE)
-    replies = generate(policy, prompts, stage=STAGE, max_tokens=SAMPLE_TOKENS, temperature=0.0, stop=stop)
-    return [
-        {"prompt": messages, "reply": reply.text, "reference": reference}
-        for (messages, reference), reply in zip(shown, replies, strict=True)
-    ]
+        asked.append((conversation.messages[:first], conversation.messages[first]["content"]))
+    return greedy_samples(policy, STAGE, asked)

@@ -21,7 +21,8 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from sawyer.compute import autocast
 from sawyer.errors import CheckpointError, RecipeError, TrainingError
-from sawyer.recipe import ClassifierSpec, RewardSpec, SftSpec, T5Spec
+from sawyer.recipe import PREFERENCE_METHODS, ClassifierSpec, RewardSpec, SftSpec, T5Spec
+from sawyer.recipe.preference import PreferenceSpec
 from sawyer.runs import Run
 
 WEIGHTS = "trainable.safetensors"
@@ -100,8 +101,8 @@ class SealedCheckpoints:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
 
-class ExactTrainer(SealedCheckpoints, Trainer):
-    """A Trainer over rows in memory. Subclasses give ``compute_loss``.
+class Exact(SealedCheckpoints):
+    """What makes a Trainer over rows in memory exact; mixed in before the Trainer's own class.
 
     Args:
         run: receives the checkpoints; its ``resume`` says whether to go on from one.
@@ -119,6 +120,11 @@ class ExactTrainer(SealedCheckpoints, Trainer):
         """Autocast for a forward pass; float16 is left to accelerate, which scales the loss as well."""
         return autocast(self.args.device, torch.float32 if self.args.fp16 else self.dtype)
 
+    @property
+    def section(self) -> str:
+        """The recipe's section that the run belongs to."""
+        return self.run.step.split(".")[0]
+
     def fit(self) -> None:
         """Train to the end, from the run's newest sound checkpoint when the run is resumed.
 
@@ -131,27 +137,31 @@ class ExactTrainer(SealedCheckpoints, Trainer):
         try:
             self.train(resume_from_checkpoint=str(found[1]) if found else None)
         except torch.cuda.OutOfMemoryError as error:
-            keys = (
-                "sft.micro_batch or set sft.gradient_checkpointing" if self.run.step == "sft" else "reward.batch_size"
-            )
+            name = self.section
+            by_micro_batch = name in ("sft", *PREFERENCE_METHODS)
+            keys = f"{name}.micro_batch or set {name}.gradient_checkpointing" if by_micro_batch else "reward.batch_size"
             raise TrainingError(
                 f"The GPU's memory does not suffice ({str(error).split('.')[0]}): lower {keys}, or shorten "
-                f"{self.run.step}.max_length, and go on with --resume."
+                f"{name}.max_length, and go on with --resume."
             ) from error
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One forward and backward pass; the weights are still sound when this raises."""
-        self.tokens += int(inputs["attention_mask"].sum())
+        self.tokens += int(sum(mask.sum() for name, mask in inputs.items() if name.endswith("attention_mask")))
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"The loss is {float(loss)} at step {self.state.global_step + 1}: lower {self.run.step}.lr (now "
+                f"The loss is {float(loss)} at step {self.state.global_step + 1}: lower {self.section}.lr (now "
                 f"{self.args.learning_rate:g}), or set model.dtype to float32. Checkpoints up to here are intact."
             )
         return loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBuckets:
         return LengthBuckets(self.lengths, self.args.per_device_train_batch_size, self.args.seed)
+
+
+class ExactTrainer(Exact, Trainer):
+    """A Trainer of our own. Subclasses give ``compute_loss``."""
 
 
 class Rows(torch.utils.data.Dataset[Any]):
@@ -169,14 +179,16 @@ class Rows(torch.utils.data.Dataset[Any]):
 
 def training_arguments(
     run: Run,
-    spec: SftSpec | RewardSpec | ClassifierSpec | T5Spec,
+    spec: SftSpec | RewardSpec | ClassifierSpec | T5Spec | PreferenceSpec,
     *,
     device: torch.device,
     dtype: torch.dtype,
     micro_batch: int,
+    kind: type[TrainingArguments] = TrainingArguments,
     **changes: Any,
-) -> TrainingArguments:
-    """The Trainer's arguments from a recipe section: linear decay after warm-up, gradient norm 1.
+) -> Any:
+    """The Trainer's arguments, of TRL's ``kind`` for a trainer of TRL's, from a recipe section: linear decay after
+    warm-up, gradient norm 1.
 
     Raises:
         RecipeError: ``batch_size`` is no multiple of ``micro_batch``.
@@ -211,7 +223,7 @@ def training_arguments(
         "remove_unused_columns": False,
         "dataloader_pin_memory": device.type == "cuda",
     }
-    return TrainingArguments(**(values | changes))
+    return kind(**(values | changes))
 
 
 def pad_right(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:

@@ -9,8 +9,10 @@ import typer
 from sawyer import __version__
 from sawyer.cli import feedback, keys, models
 from sawyer.cli.evaluate import evaluate
+from sawyer.cli.methods import compare_methods
 from sawyer.cli.rounds import round_
 from sawyer.errors import SawyerError
+from sawyer.quiet import quieten
 
 app = typer.Typer(
     name="sawyer",
@@ -23,6 +25,7 @@ app.add_typer(feedback.app, name="feedback")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.command()(evaluate)
+app.command()(compare_methods)
 app.command("round")(round_)
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or name, such as nano.")]
@@ -132,7 +135,12 @@ def chat(recipe: Annotated[str, typer.Argument(metavar="[RECIPE]")] = "nano", ho
 
 @app.command()
 def train(
-    step: Annotated[str, typer.Argument(metavar="STEP", help="base, sft, reward, ppo, grpo or rloo.")],
+    step: Annotated[
+        str,
+        typer.Argument(
+            metavar="STEP", help="base, sft, reward, or for rlf ppo, grpo, rloo, dpo, ipo, kto, orpo or spin."
+        ),
+    ],
     recipe: RecipeArgument,
     overrides: SetOption = None,
     resume: ResumeOption = False,
@@ -169,7 +177,7 @@ def doctor(
 
 def main() -> None:
     """Entry point: exit codes 0 done, 1 failure, 2 usage or recipe error, 3 refused by a gate."""
-    _quieten()
+    quieten()
     try:
         app()  # Typer prints usage errors itself (exit code 2) and turns Ctrl-C into 130
     except SawyerError as error:
@@ -177,18 +185,6 @@ def main() -> None:
         sys.exit(error.exit_code)
     except Exception as error:
         sys.exit(_unforeseen(error))
-
-
-def _quieten() -> None:
-    """Keep the libraries' notes to developers away from users; errors and our own progress still show."""
-    import logging
-    import os
-    import warnings
-
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    if not sys.stderr.isatty():  # in a log file the libraries' bars are lines of noise
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _say(text: str) -> None:

@@ -21,7 +21,7 @@ def run_train(step: str, recipe_name: str, overrides: list[str], resume: bool, h
     if step not in TRAINABLE:
         raise UsageError(f"There is no step {step!r}; there are: {', '.join(TRAINABLE)}.")
     recipe, home = load_recipe(recipe_name, overrides), Home.find(home_path).ensure()
-    with _alone(recipe, home):
+    with alone(recipe, home):
         reference = train_one(step, recipe, home, resume=resume)
     current = Registry.of(recipe, home).get(reference).current
     done = (
@@ -39,7 +39,7 @@ def run_all(recipe_name: str, overrides: list[str], resume: bool, home_path: Pat
     from train.pipeline import current_parts, needs_trained, run_pipeline
 
     recipe, home = load_recipe(recipe_name, overrides), Home.find(home_path).ensure()
-    with _alone(recipe, home):
+    with alone(recipe, home):
         made = run_pipeline(recipe, home, resume=resume)
         Console().print(f"Now current: {', '.join(made.values())}.")
         if current_parts(recipe, home).reward is None and (recipe.ppo is None or needs_trained(recipe)):
@@ -52,7 +52,7 @@ def run_all(recipe_name: str, overrides: list[str], resume: bool, home_path: Pat
 
 
 @contextmanager
-def _alone(recipe: Recipe, home: Home) -> Iterator[None]:
+def alone(recipe: Recipe, home: Home) -> Iterator[None]:
     """Hold a lock on the recipe's runs: two trainings in one folder would destroy each other's checkpoints.
 
     The lock goes with the process, so that a killed run leaves none behind.

@@ -5,13 +5,14 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sawyer.chat import ChatFormat
 from sawyer.data import Prompt, is_held_out, load_prompts
 from sawyer.errors import DataError, UsageError
 from sawyer.evaluation.report import PromptSet
 from sawyer.evaluation.stats import FEWEST_PAIRS
-from sawyer.recipe import Recipe
+from sawyer.recipe import PREFERENCE_METHODS, Recipe
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ def held_out_prompts(recipe: Recipe) -> list[Prompt]:
 
 def held_out_share(recipe: Recipe) -> float:
     """The share of conversations that no section of the recipe learns from."""
-    sections = (recipe.t5, recipe.sft, recipe.reward, recipe.ppo)
-    return min([part.held_out for part in sections if part is not None], default=0.0)
+    sections = (recipe.t5, recipe.sft, recipe.reward, recipe.ppo, *_own_data(recipe))
+    return min([part.held_out for part in sections if part is not None and part.held_out is not None], default=0.0)
 
 
 def training_sources(recipe: Recipe) -> set[str]:
@@ -84,8 +85,14 @@ def training_sources(recipe: Recipe) -> set[str]:
         *(recipe.sft.sources if recipe.sft else []),
         *([*recipe.reward.sources, *recipe.reward.text_sources] if recipe.reward else []),
         *(recipe.ppo.prompts if recipe.ppo else []),
+        *(source for section in _own_data(recipe) for source in section.sources or []),
     ]
     return {source.name for source in listed}
+
+
+def _own_data(recipe: Recipe) -> list[Any]:
+    """The sections of methods that may name data or a share of their own."""
+    return [section for method in PREFERENCE_METHODS if (section := getattr(recipe, method)) is not None]
 
 
 def spread(prompts: Sequence[Prompt], count: int) -> list[Prompt]:

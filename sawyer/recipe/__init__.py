@@ -3,6 +3,16 @@
 from sawyer.recipe.alternatives import METHODS, GrpoSpec, Plan, RlooSpec, make_plan, plan_of
 from sawyer.recipe.classifiers import ClassifierSpec
 from sawyer.recipe.load import load_recipe, parse_overrides, save_resolved
+from sawyer.recipe.preference import (
+    PREFERENCE_METHODS,
+    DpoSpec,
+    IpoSpec,
+    KtoSpec,
+    OrpoSpec,
+    PreferencePlan,
+    SpinSpec,
+    preference_plan,
+)
 from sawyer.recipe.pretraining import BaseSpec, T5Spec
 from sawyer.recipe.reward_parts import RewardPartSpec
 from sawyer.recipe.source import DataSource
@@ -20,26 +30,34 @@ from sawyer.recipe.spec import (
 
 __all__ = [
     "METHODS",
+    "PREFERENCE_METHODS",
     "BaseSpec",
     "ChatSpec",
     "ClassifierSpec",
     "DataSource",
+    "DpoSpec",
     "EvaluateSpec",
     "GrpoSpec",
+    "IpoSpec",
+    "KtoSpec",
     "LoraSpec",
     "ModelSpec",
+    "OrpoSpec",
     "Plan",
     "PpoSpec",
+    "PreferencePlan",
     "Recipe",
     "RewardPartSpec",
     "RewardSpec",
     "RlooSpec",
     "ServeSpec",
     "SftSpec",
+    "SpinSpec",
     "T5Spec",
     "load_recipe",
     "make_plan",
     "parse_overrides",
     "plan_of",
+    "preference_plan",
     "save_resolved",
 ]

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from sawyer.recipe.alternatives import METHODS, GrpoSpec, RlooSpec, make_plan
 from sawyer.recipe.classifiers import ClassifierSpec, RobertaSpec
+from sawyer.recipe.preference import PREFERENCE_METHODS, DpoSpec, IpoSpec, KtoSpec, OrpoSpec, SpinSpec
 from sawyer.recipe.pretraining import BaseSpec, T5Spec
 from sawyer.recipe.reward_parts import RewardPartSpec, one_part
 from sawyer.recipe.rounds import RoundSpec
@@ -246,6 +247,11 @@ class Recipe(Spec):
     ppo: PpoSpec | None = None
     grpo: GrpoSpec | None = Field(None, description="settings of `sawyer train grpo`; no step of the pipeline")
     rloo: RlooSpec | None = Field(None, description="settings of `sawyer train rloo`; no step of the pipeline")
+    dpo: DpoSpec | None = Field(None, description="settings of `sawyer train dpo`; no step of the pipeline")
+    ipo: IpoSpec | None = Field(None, description="settings of `sawyer train ipo`; no step of the pipeline")
+    kto: KtoSpec | None = Field(None, description="settings of `sawyer train kto`; no step of the pipeline")
+    orpo: OrpoSpec | None = Field(None, description="settings of `sawyer train orpo`; no step of the pipeline")
+    spin: SpinSpec | None = Field(None, description="settings of `sawyer train spin`; no step of the pipeline")
     evaluate: EvaluateSpec = EvaluateSpec()
     round: RoundSpec = RoundSpec()
     serve: ServeSpec = ServeSpec()
@@ -281,4 +287,15 @@ class Recipe(Spec):
         for method in METHODS:
             if getattr(self, method) is not None:
                 make_plan(method, getattr(self, method), self.ppo)
+        for method in PREFERENCE_METHODS:
+            spec = getattr(self, method)
+            if spec and (spec.max_length or 0) > self.model.context:
+                raise ValueError(
+                    f"{method}.max_length {spec.max_length} exceeds model.context {self.model.context}: lower it"
+                )
+            if spec and spec.batch_size % min(spec.micro_batch, spec.batch_size):
+                raise ValueError(
+                    f"{method}.batch_size {spec.batch_size} must be a multiple of {method}.micro_batch "
+                    f"{spec.micro_batch}: change one of them"
+                )
         return self

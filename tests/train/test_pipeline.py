@@ -136,7 +136,7 @@ def test_missing_stages_are_named(tmp_path: Path) -> None:
         ("sft", Parts(), "sawyer train base tiny"),
         ("ppo", Parts(backbone="x"), "sawyer train sft tiny"),
         ("ppo", Parts(backbone="x", sft=Path("y")), "sawyer train reward tiny"),
-        ("spin", Parts(), "no step 'spin'"),
+        ("dance", Parts(), "no step 'dance'"),
     ]:
         with pytest.raises(UsageError, match=message):
             run_step(step, recipe, home, parts)

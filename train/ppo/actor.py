@@ -89,7 +89,7 @@ class Actor:
         policy = Policy.load(backbone, found, spec=recipe.model)
         _check_room(recipe.ppo, policy, backbone)
         for stage, folder in found.items():
-            _check_made_for(stage, folder, policy, backbone)
+            check_made_for(folder, policy, backbone, stage)
         policy.add_adapter(STAGE, recipe.lora, copy_of=next(iter(reversed(found)), None))
         if start:
             policy.drop_adapter(START)
@@ -164,7 +164,7 @@ def _check_room(spec: PpoSpec, policy: Policy, backbone: Path | str) -> None:
         )
 
 
-def _check_made_for(stage: str, folder: Path, policy: Policy, backbone: Path | str) -> None:
+def check_made_for(folder: Path, policy: Policy, backbone: Path | str, stage: str = "sft") -> None:
     """An adapter loads into any backbone of its shapes; the registry's manifest tells which one it was trained on."""
     file = folder / MANIFEST
     manifest = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

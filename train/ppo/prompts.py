@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sawyer.chat import ChatFormat
 from sawyer.data import is_held_out, load_prompts
@@ -67,8 +68,8 @@ def load_tasks(spec: PpoSpec, chat: ChatFormat, stage: str, seed: int) -> Tasks:
     return Tasks(train, held_out, left_out)
 
 
-def spread(tasks: Sequence[Task], count: int) -> list[Task]:
-    """At most ``count`` tasks, evenly spread over the list."""
-    if len(tasks) <= count:
-        return list(tasks)
-    return [tasks[index * len(tasks) // count] for index in range(count)]
+def spread(rows: Sequence[Any], count: int) -> list[Any]:
+    """At most ``count`` rows, evenly spread over the list."""
+    if len(rows) <= count:
+        return list(rows)
+    return [rows[index * len(rows) // count] for index in range(count)]

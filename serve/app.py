@@ -107,7 +107,7 @@ def create_app(
         completions_api.make_router(service),
         compare.make_router(service),
         feedback_api.make_router(service),
-        board_api.make_router(service),
+        board_api.make_router(service, rounds.summaries if rounds else tuple),
         models_api.make_router(service),
         models_api.make_health_router(service, drain),
         admin.make_router(store, registry),

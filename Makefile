@@ -24,7 +24,8 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy sawyer/types sawyer/errors.py sawyer/home.py sawyer/recipe sawyer/data_formats.py sawyer/runs.py \
 	  sawyer/store sawyer/registry.py serve/access.py serve/drain.py serve/keys.py serve/limits.py serve/logs.py \
-	  train/ppo/maths.py sawyer/evaluation/stats.py sawyer/evaluation/text_metrics.py
+	  serve/admin sawyer/curation sawyer/importing.py sawyer/argilla.py sawyer/lines.py train/ppo/maths.py \
+	  sawyer/evaluation/stats.py sawyer/evaluation/text_metrics.py
 
 format: setup
 	$(BIN)/ruff check --fix .

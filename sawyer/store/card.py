@@ -10,7 +10,7 @@ from sawyer.types import FeedbackFilter
 _COLUMNS = {
     "preference": "`prompt` (messages), `chosen` and `rejected` (one assistant message each); TRL's DPO, ORPO and"
     " Reward trainers read it",
-    "kto": "`prompt` (messages), `completion` (one assistant message), `label` (true: liked); read by TRL's KTO trainer",
+    "kto": "`prompt` (messages), `completion` (one assistant message), `label` (true: liked), for TRL's KTO trainer",
     "sft": "`messages`, ending with a reply as a person rewrote it; TRL's SFT trainer reads it",
 }
 

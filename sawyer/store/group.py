@@ -95,4 +95,3 @@ class GroupWriter:
         finally:
             for job in jobs:
                 job.done = True
-

@@ -25,7 +25,8 @@ check: setup
 	$(BIN)/mypy sawyer/types sawyer/errors.py sawyer/home.py sawyer/recipe sawyer/data_formats.py sawyer/runs.py \
 	  sawyer/store sawyer/registry.py serve/access.py serve/drain.py serve/keys.py serve/limits.py serve/logs.py \
 	  serve/admin sawyer/curation sawyer/importing.py sawyer/argilla.py sawyer/lines.py train/ppo/maths.py \
-	  sawyer/evaluation/stats.py sawyer/evaluation/text_metrics.py
+	  sawyer/evaluation/stats.py sawyer/evaluation/text_metrics.py sawyer/estimates.py sawyer/preferences \
+	  serve/board_api.py
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -20,7 +20,7 @@ from sawyer.recipe import Recipe
 from sawyer.registry import Registry
 from sawyer.store import FeedbackStore
 from sawyer.types import ErrorBody
-from serve import admin, compare, completions_api, errors, feedback_api, models_api, openai_api
+from serve import admin, board_api, compare, completions_api, errors, feedback_api, models_api, openai_api
 from serve.access import Access, AccessMiddleware
 from serve.body import MAX_BODY
 from serve.cors import CorsMiddleware, origins_from_environment
@@ -102,6 +102,7 @@ def create_app(
         completions_api.make_router(service),
         compare.make_router(service),
         feedback_api.make_router(service),
+        board_api.make_router(service),
         models_api.make_router(service),
         models_api.make_health_router(service, drain),
         admin.make_router(store, registry),

@@ -3,7 +3,6 @@
 Stages answer the same prompts, so comparisons are paired: every test looks at one difference a prompt.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,20 +10,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from sawyer.estimates import Estimate, wilson
+
 RESAMPLES = 10_000
 # With 7 pairs the smallest two-sided p of a Wilcoxon test is 2/2^7 = 0.016: a test at 0.01 could never be passed.
 FEWEST_PAIRS = 8
 _ROUNDING = 1e-6  # scores are float32: differences that vary by less do not vary
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure and its interval at ``level`` (0.95: 95 %)."""
-
-    value: float
-    low: float
-    high: float
-    level: float
 
 
 @dataclass(frozen=True)
@@ -68,16 +59,6 @@ def bootstrap(values: Sequence[float] | np.ndarray, statistic: str, *, seed: int
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Estimate(value, float(interval.low), float(interval.high), level)
-
-
-def wilson(successes: float, trials: int, level: float = 0.90) -> Estimate:
-    """A share with its Wilson score interval; a tie may count as half a success."""
-    share = successes / trials
-    z = float(stats.norm.ppf(0.5 + level / 2))
-    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    # Rounding may carry the bounds of a share of 0 or 1 past it.
-    return Estimate(share, max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)), level)
 
 
 def compare(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.ndarray) -> PairedTests:

@@ -73,6 +73,18 @@ def last_seq(connection: Connection, table: Table) -> int:
     return connection.scalar(select(func.max(table.c.seq))) or 0
 
 
+def revision(connection: Connection) -> tuple[int, int, int]:
+    """Numbers that change when a vote or a review is added or removed."""
+    count = connection.scalar(select(func.count()).select_from(votes)) or 0
+    return last_seq(connection, votes), count, last_seq(connection, reviews)
+
+
+def voted_between(connection: Connection, after: int, upto: int) -> list[tuple[str, str | None]]:
+    """(turn, voter) of the rows with `after` < seq <= `upto`."""
+    rows = connection.execute(select(votes.c.turn_id, votes.c.voter).where(votes.c.seq > after, votes.c.seq <= upto))
+    return [(turn_id, voter or None) for turn_id, voter in rows]
+
+
 def load_turns(connection: Connection, ids: Collection[str]) -> dict[str, Turn]:
     """The turns of that name with their answers; unknown ids are left out."""
     answers: dict[str, list[Completion]] = defaultdict(list)

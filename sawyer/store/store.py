@@ -232,15 +232,29 @@ class FeedbackStore:
             rows = connection.execute(queries.select_votes().order_by(votes.c.seq)).mappings()
             return [queries.vote_record(row) for row in rows]
 
+    def counting_votes(self, after: int = 0) -> Iterator[tuple[Vote, Turn]]:
+        """Every vote that counts, oldest first, with its turn: the voter's newest on it, not taken back, not rejected.
+
+        Args:
+            after: only rows with a larger `seq`.
+        """
+        return self._chunks(votes, queries.voted_turns, after)
+
+    def voted_between(self, after: int, upto: int) -> list[tuple[str, str | None]]:
+        """(turn, voter) of each row of the vote log with `after` < `seq` <= `upto`, undo rows included."""
+        with self._database.read() as connection:
+            return queries.voted_between(connection, after, upto)
+
+    def revision(self) -> tuple[int, int, int]:
+        """The newest vote's number, how many there are, the newest review's: equal revisions, equal votes. Quick."""
+        with self._database.read() as connection:
+            return queries.revision(connection)
+
     def stats(self) -> dict:
         """Counts: conversations, turns, completions, votes (that count), votes_cast (all rows), voters,
         edits, choices {choice: n}, ratings {up, down}, mean_reward {stage: float}."""
         with self._database.read() as connection:
             return queries.count_everything(connection)
-
-    def counting_votes(self) -> Iterator[tuple[Vote, Turn]]:
-        """Every vote that counts (the voter's newest on the turn, not taken back, not rejected) with its turn."""
-        return self._chunks(votes, queries.voted_turns)
 
     def counting_ratings(self) -> Iterator[tuple[Rating, Turn]]:
         """Every thumb that counts with the turn of its answer."""
@@ -264,12 +278,11 @@ class FeedbackStore:
         return self._database
 
     def _chunks(
-        self, table: Table, load: Callable[[Connection, int, int, int], list[tuple[Row, Turn]]]
+        self, table: Table, load: Callable[[Connection, int, int, int], list[tuple[Row, Turn]]], after: int = 0
     ) -> Iterator[tuple[Row, Turn]]:
         """All counting rows as of now, whatever is appended while the caller iterates."""
         with self._database.read() as connection:
             upto = queries.last_seq(connection, table)
-        after = 0
         while True:
             with self._database.read() as connection:
                 found = load(connection, after, upto, _CHUNK)

@@ -7,6 +7,7 @@ they do not know, so that an older page keeps working with a newer server.
 from sawyer.types.board import (
     Agreement,
     Board,
+    BoardQuery,
     DayVotes,
     Interval,
     Ladder,
@@ -106,6 +107,7 @@ __all__ = [
     "AnswerShown",
     "AnyCompareEvent",
     "Board",
+    "BoardQuery",
     "CompareEvent",
     "CompareRequest",
     "DayVotes",

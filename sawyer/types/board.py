@@ -2,10 +2,25 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from sawyer.types.common import Answer
+from sawyer.types.common import Answer, Request
 from sawyer.types.rounds import RoundSummary
+
+
+class BoardQuery(Request):
+    """Which votes the board is made of, as query parameters. Times are seconds since the epoch; ``until`` excluded."""
+
+    by: Literal["stage", "version"] = "stage"
+    blind: bool | None = Field(None, description="true: blind votes alone; false: open ones alone; left out: all")
+    since: float | None = Field(None, ge=0, le=1e11)
+    until: float | None = Field(None, ge=0, le=1e11)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "BoardQuery":
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise ValueError(f"since ({self.since}) must be before until ({self.until}); swap them or leave one out")
+        return self
 
 
 class Interval(Answer):

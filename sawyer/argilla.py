@@ -25,14 +25,14 @@ def is_record(record: dict[str, Any]) -> bool:
 
 
 def pairs(record: dict[str, Any]) -> list[Pair]:
-    """(prompt, chosen, rejected, None) for every order that a submitted response states; none when there is no prompt."""
+    """(prompt, chosen, rejected, None) for every order that a submitted response states; none without a prompt."""
     fields = record["fields"] if isinstance(record.get("fields"), dict) else record
     name = next((name for name in _PROMPTS if fields.get(name)), None)
     prompt = messages_of(fields[name]) if name else []
     if not prompt or prompt[-1]["role"] != "user":
         return []
     replies = {key: text for key, value in fields.items() if key != name and (text := _text(value))}
-    found = []
+    found: list[Pair] = []
     for better, worse in _orders(_responses(record), replies):
         if replies[better] != replies[worse]:
             found.append((prompt, replies[better], replies[worse], None))

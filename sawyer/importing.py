@@ -74,8 +74,8 @@ def import_records(source: str, *, split: str = "train", subset: str | None = No
             found.rows.append(row)
     if not found.rows:
         raise DataError(
-            f"{source} has {len(records)} records, none usable as {found.form}: a prompt that ends with a user message and"
-            " replies that are not empty are needed, for pairs two different ones. Nothing was written."
+            f"{source} has {len(records)} records, none usable as {found.form}: a prompt that ends with a user message"
+            " and replies that are not empty are needed, for pairs two different ones. Nothing was written."
         )
     return found
 
@@ -108,7 +108,11 @@ def write_folder(found: Imported, name: str, source: str, data: Path, *, overwri
 
 def _form_of(record: dict[str, Any], source: str) -> Form:
     names = set(record)
-    if argilla.is_record(record) or {"chosen", "rejected"} <= names or {"chosen_response", "rejected_response"} <= names:
+    if (
+        argilla.is_record(record)
+        or {"chosen", "rejected"} <= names
+        or {"chosen_response", "rejected_response"} <= names
+    ):
         return "preference"
     if {"prompt", "completion", "label"} <= names:
         return "kto"
@@ -173,7 +177,7 @@ def _reply(text: str) -> list[Message]:
 
 def _card(found: Imported, name: str, source: str) -> str:
     told = [
-        f"{len(found.rows)} {found.form} rows from {found.read} records of `{source}`, read by `sawyer feedback import`.",
+        f"{len(found.rows)} {found.form} rows from {found.read} records of `{source}`, by `sawyer feedback import`.",
         f"Left out: {found.duplicates} exact duplicates, {found.skipped} records without a usable prompt and replies.",
     ]
     if found.form == "preference":

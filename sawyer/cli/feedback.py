@@ -24,7 +24,9 @@ from sawyer.cli.feedback_filter import (
 if TYPE_CHECKING:
     from sawyer.curation import Curation
 
-app = typer.Typer(no_args_is_help=True, help="The preference data: the board, statistics, review, export, import, privacy.")
+app = typer.Typer(
+    no_args_is_help=True, help="The preference data: the board, statistics, review, export, import, privacy."
+)
 app.add_typer(feedback_review.app, name="review")
 app.command("voters")(feedback_review.voters)
 app.command("forget")(feedback_review.forget)

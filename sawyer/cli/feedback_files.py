@@ -13,7 +13,9 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what
 
 def import_data(
     source: Annotated[str, typer.Argument(help="File (.jsonl, .json, .csv, .parquet) or dataset of the hub.")],
-    name: Annotated[str | None, typer.Option(help="Name of the folder to make.", show_default="the file's name")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the folder to make.", show_default="the file's name")
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of a hub dataset.")] = "train",
     subset: Annotated[str | None, typer.Option(help="Subset of a hub dataset.")] = None,
     home: HomeOption = None,
@@ -39,7 +41,9 @@ def import_data(
 
 
 def backup(
-    out: Annotated[Path, typer.Argument(help="File to write.")], home: HomeOption = None, overwrite: OverwriteOption = False
+    out: Annotated[Path, typer.Argument(help="File to write.")],
+    home: HomeOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Copy the feedback database, also while it is in use."""
     from sawyer.home import Home

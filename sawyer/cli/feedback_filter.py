@@ -8,7 +8,9 @@ import typer
 if TYPE_CHECKING:
     from sawyer.types import FeedbackFilter
 
-StateOption = Annotated[str | None, typer.Option(help="Only votes in this state: pending, approved, rejected, flagged.")]
+StateOption = Annotated[
+    str | None, typer.Option(help="Only votes in this state: pending, approved, rejected, flagged.")
+]
 ChoiceOption = Annotated[str | None, typer.Option(help="Only votes for base, sft, rlf, tie or bad.")]
 VoterOption = Annotated[str | None, typer.Option(help="Only votes of this voter.")]
 FindingOption = Annotated[

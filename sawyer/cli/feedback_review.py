@@ -50,7 +50,9 @@ def list_votes(
     from rich.console import Console
     from rich.panel import Panel
 
-    wanted = make_filter(state=state, choice=choice, voter=voter, finding=finding, text=text, blind=blind, edited=edited)
+    wanted = make_filter(
+        state=state, choice=choice, voter=voter, finding=finding, text=text, blind=blind, edited=edited
+    )
     console = Console()
     with _open(home) as store:
         shown = 0
@@ -61,22 +63,40 @@ def list_votes(
 
 
 @app.command()
-def approve(votes: VotesArgument = None, note: NoteOption = None, finding: FindingOption = None, voter: VoterOption = None,
-            home: HomeOption = None, yes: YesOption = False) -> None:  # fmt: skip
+def approve(
+    votes: VotesArgument = None,
+    note: NoteOption = None,
+    finding: FindingOption = None,
+    voter: VoterOption = None,
+    home: HomeOption = None,
+    yes: YesOption = False,
+) -> None:
     """Approve votes: they teach, whatever a machine noticed."""
     _decide("approved", votes, note, finding, voter, home, yes)
 
 
 @app.command()
-def reject(votes: VotesArgument = None, note: NoteOption = None, finding: FindingOption = None, voter: VoterOption = None,
-           home: HomeOption = None, yes: YesOption = False) -> None:  # fmt: skip
+def reject(
+    votes: VotesArgument = None,
+    note: NoteOption = None,
+    finding: FindingOption = None,
+    voter: VoterOption = None,
+    home: HomeOption = None,
+    yes: YesOption = False,
+) -> None:
     """Reject votes: they count nowhere and teach nothing."""
     _decide("rejected", votes, note, finding, voter, home, yes)
 
 
 @app.command()
-def flag(votes: VotesArgument = None, note: NoteOption = None, finding: FindingOption = None, voter: VoterOption = None,
-         home: HomeOption = None, yes: YesOption = False) -> None:  # fmt: skip
+def flag(
+    votes: VotesArgument = None,
+    note: NoteOption = None,
+    finding: FindingOption = None,
+    voter: VoterOption = None,
+    home: HomeOption = None,
+    yes: YesOption = False,
+) -> None:
     """Flag votes for a later decision: they count, and teach nothing until then."""
     _decide("flagged", votes, note, finding, voter, home, yes)
 
@@ -122,7 +142,13 @@ _STYLES = {"pending": "", "approved": "green", "rejected": "red", "flagged": "ye
 
 
 def _decide(
-    state: str, ids: list[str] | None, note: str | None, finding: str | None, voter: str | None, home: Path | None, yes: bool
+    state: str,
+    ids: list[str] | None,
+    note: str | None,
+    finding: str | None,
+    voter: str | None,
+    home: Path | None,
+    yes: bool,
 ) -> None:
     from sawyer.errors import UsageError
 

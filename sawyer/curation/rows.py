@@ -30,7 +30,7 @@ class Curation:
     Args:
         leave_out: findings whose votes teach nothing unless a reviewer approved them.
         cap: largest share of the rows that one voter gives, except that a voter's first ``floor`` always count (of
-            fewer than 1/cap voters, each may give an equal share). An anonymous voter is told apart by the conversation.
+            fewer than 1/cap voters, each may give an equal share). Anonymous voters are told apart by conversation.
         deduplicate: one row of a voter's near-duplicates, the newest: see `distinct`.
         split: by hash of the conversation's first question (`sawyer.data.is_held_out`): it stays as data grow.
     """
@@ -88,7 +88,7 @@ def capped(rows: list[dict], cap: float, floor: int) -> list[dict]:
 
 
 def limit(counts: Iterable[int], cap: float, floor: int) -> int:
-    """The largest number of rows L of one voter such that L is at most `cap` of what all then give; at least `floor`."""
+    """The largest number of rows L of one voter that is at most `cap` of what all then give; at least `floor`."""
     given = list(counts)
     share = max(cap, 1 / max(1, len(given)))
 

@@ -43,8 +43,8 @@ def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
 class NearDuplicates:
     """Texts seen so far, asked for one like a new one.
 
-    Exact: if two sets reach the threshold t, and each is sorted by one common order, then the first |x| - ceil(t·|x|) + 1
-    of both share an element (prefix filtering: Chaudhuri, Ganti, Kaushik 2006), so only those are indexed.
+    Exact: if two sets reach the threshold t, and both are sorted by one order, then the first |x| - ceil(t·|x|) + 1
+    of each share an element (prefix filtering: Chaudhuri, Ganti, Kaushik 2006), so only those are indexed.
     """
 
     def __init__(self, threshold: float = THRESHOLD) -> None:

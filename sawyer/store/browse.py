@@ -69,12 +69,6 @@ def newest_decisions(store: FeedbackStore, vote_ids: Collection[str]) -> dict[st
         return {row["vote_id"]: Decision(row["state"], row["note"], row["reviewer"]) for row in rows}
 
 
-def mark(store: FeedbackStore) -> tuple[int, int]:
-    """Changes when votes or reviews were added, so that what was made of them can be kept until then."""
-    with store.database.read() as connection:
-        return queries.last_seq(connection, votes), queries.last_seq(connection, reviews)
-
-
 def decided_by_database(wanted: FeedbackFilter) -> bool:
     """Whether `standing_votes` gives exactly what is wanted."""
     return wanted.text is None and wanted.blind is None and wanted.finding is None

@@ -8,9 +8,9 @@ from sawyer.curation.rows import person
 from sawyer.types import FeedbackFilter
 
 _COLUMNS = {
-    "preference": "`prompt` (messages), `chosen` and `rejected` (one assistant message each); TRL's DPO, ORPO and Reward"
-    " trainers read it",
-    "kto": "`prompt` (messages), `completion` (one assistant message), `label` (true: liked); TRL's KTO trainer reads it",
+    "preference": "`prompt` (messages), `chosen` and `rejected` (one assistant message each); TRL's DPO, ORPO and"
+    " Reward trainers read it",
+    "kto": "`prompt` (messages), `completion` (one assistant message), `label` (true: liked), for TRL's KTO trainer",
     "sft": "`messages`, ending with a reply as a person rewrote it; TRL's SFT trainer reads it",
 }
 
@@ -30,8 +30,8 @@ def card_of(
         "---",
         f"# {name}: feedback of people on a chatbot's answers",
         "",
-        f"{len(rows)} {form} rows of {len(people)} people and {len({row['turn_id'] for row in rows})} questions, written "
-        f"by SAWYER on {made}.",
+        f"{len(rows)} {form} rows of {len(people)} people and {len({row['turn_id'] for row in rows})} questions, "
+        f"written by SAWYER on {made}.",
         "",
         f"- Columns: {_COLUMNS[form]}.",
         f'- Read it with `datasets.load_dataset("{reader}", data_files="{name}", split="train")`.',
@@ -59,13 +59,15 @@ def _counts(form: str, rows: list[dict]) -> list[str]:
 
 
 def _left_out(curation: Curation, most: int) -> list[str]:
-    lines = ["- Left out: votes taken back, replaced by a newer one, without consent, rejected or flagged by a reviewer."]
+    lines = [
+        "- Left out: votes taken back, replaced by a newer one, without consent, rejected or flagged by a reviewer."
+    ]
     if curation.leave_out:
         lines.append(f"- Left out until a reviewer approves: votes found {', '.join(sorted(curation.leave_out))}.")
     if curation.deduplicate:
         lines.append("- Of one voter's near-duplicates only the newest is kept.")
     lines.append(
-        f"- One voter gives at most {curation.cap:.0%} of the rows, though at least {curation.floor} where there are so "
+        f"- One voter gives at most {curation.cap:.0%} of the rows, but at least {curation.floor} where there are so "
         f"many; the most that one gives here is {most}."
     )
     if curation.split != "all":

@@ -80,8 +80,8 @@ class Database:
     def scrub(self) -> None:
         """Make sure that what was deleted or overwritten is gone from the file as well, not only from the tables.
 
-        SQLite overwrites freed pages (secure_delete), but old ones wait in the write-ahead log until it is emptied, which
-        readers may hold up; then the next checkpoint does it. PostgreSQL's vacuum runs by itself.
+        SQLite overwrites freed pages (secure_delete), but old ones wait in the write-ahead log until it is emptied,
+        which readers may hold up; then the next checkpoint does it. PostgreSQL's vacuum runs by itself.
         """
         if self.is_sqlite:
             with self._explained(), self._alone(), self.engine.connect() as connection:

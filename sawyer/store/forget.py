@@ -37,7 +37,10 @@ def forget(store: FeedbackStore, voter: str) -> Forgotten:
         raise Invalid("Name a voter. Anonymous votes are of many people; `sawyer feedback review` can reject them.")
     with store.database.read() as connection:
         theirs = set(connection.scalars(_conversations(voter)))
-        of_person = (select(votes.c.id).where(votes.c.voter == voter), select(ratings.c.id).where(ratings.c.voter == voter))
+        of_person = (
+            select(votes.c.id).where(votes.c.voter == voter),
+            select(ratings.c.id).where(ratings.c.voter == voter),
+        )
         if not theirs and not any(connection.scalar(query.limit(1)) for query in of_person):
             raise NotFound(f"There is nothing of a voter {voter!r} here. `sawyer feedback voters` lists them.")
     changed = ledger.rewrite(store, lambda _: None, voters=[voter], conversation_ids=sorted(theirs))

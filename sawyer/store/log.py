@@ -57,7 +57,9 @@ def append_reviews(connection: Connection, vote_ids: list[str], decision: dict[s
     known = set(connection.scalars(select(votes.c.id).where(votes.c.id.in_(wanted), votes.c.choice != UNDO)))
     unknown = [vote_id for vote_id in wanted if vote_id not in known]
     if unknown:
-        raise NotFound(f"There is no vote {unknown[0]!r} ({len(unknown)} of {len(wanted)} are unknown). None was reviewed.")
+        raise NotFound(
+            f"There is no vote {unknown[0]!r} ({len(unknown)} of {len(wanted)} are unknown). None was reviewed."
+        )
     now = time.time()
     connection.execute(
         insert(reviews),

@@ -38,7 +38,9 @@ class Redaction:
         return value
 
 
-def redact(store: FeedbackStore, conversation_id: str, text: str, *, reviewer: str = "", note: str | None = None) -> int:
+def redact(
+    store: FeedbackStore, conversation_id: str, text: str, *, reviewer: str = "", note: str | None = None
+) -> int:
     """Put ``[redacted]`` in place of `text` in a conversation's questions, answers, prompts, edits and comments.
 
     Files that this project made of the conversation are rewritten first: if one cannot be, nothing is changed in the
@@ -72,7 +74,9 @@ def _require(store: FeedbackStore, conversation_id: str) -> None:
 
 def _in_table(connection: Connection, table: Table, names: list[str], where: Any, redaction: Redaction) -> None:
     key = next(iter(table.primary_key))
-    rows: list[RowMapping] = list(connection.execute(select(key, *(table.c[name] for name in names)).where(where)).mappings())
+    rows: list[RowMapping] = list(
+        connection.execute(select(key, *(table.c[name] for name in names)).where(where)).mappings()
+    )
     for row in rows:
         before = {name: row[name] for name in names}
         after = redaction.apply(before)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Table, insert, select, update
 from sawyer.store import checks, derive, log, queries
 from sawyer.store.database import Database
 from sawyer.store.errors import Clash, NotFound
+from sawyer.store.group import GroupWriter
 from sawyer.store.ids import new_id
 from sawyer.store.records import UNDO, Rating, RatingRow, Turn, Vote, VoteRow
 from sawyer.store.schema import completions, conversations, ratings, turns, votes
@@ -30,6 +31,7 @@ class FeedbackStore:
 
     def __init__(self, database: Database):
         self._database = database
+        self._group = GroupWriter(database)
 
     @classmethod
     def open(cls, url: str, *, busy_seconds: float = 30.0) -> "FeedbackStore":
@@ -207,12 +209,10 @@ class FeedbackStore:
         key: str | None,
     ) -> Receipt:
         try:
-            with self._database.write() as connection:
-                return append(connection, request, key)
+            return self._group.write(lambda connection: append(connection, request, key))
         except Clash:
             # PostgreSQL only: another connection committed the same key meanwhile, and is now visible.
-            with self._database.write() as connection:
-                return append(connection, request, key)
+            return self._group.write(lambda connection: append(connection, request, key))
 
     # Reading
 
@@ -233,7 +233,7 @@ class FeedbackStore:
             return [queries.vote_record(row) for row in rows]
 
     def counting_votes(self, after: int = 0) -> Iterator[tuple[Vote, Turn]]:
-        """The votes that count on the board, oldest first, each with its turn: `votes` without those rejected.
+        """Every vote that counts, oldest first, with its turn: the voter's newest on it, not taken back, not rejected.
 
         Args:
             after: only rows with a larger `seq`.

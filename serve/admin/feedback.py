@@ -99,7 +99,9 @@ def _page(store: FeedbackStore, insight: Insight, query: FeedbackQuery) -> Feedb
     )
 
 
-def _matching(store: FeedbackStore, query: FeedbackQuery, found: dict[str, list[Finding]]) -> Iterator[tuple[Vote, Turn]]:
+def _matching(
+    store: FeedbackStore, query: FeedbackQuery, found: dict[str, list[Finding]]
+) -> Iterator[tuple[Vote, Turn]]:
     for vote, turn in standing_votes(store, query, newest_first=True):
         if matches(query, vote, turn, found.get(vote.id, [])):
             yield vote, turn

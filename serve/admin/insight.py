@@ -4,7 +4,7 @@ import threading
 
 from sawyer.curation import Analysis, analyse
 from sawyer.store import FeedbackStore
-from sawyer.store.browse import mark, standing_votes
+from sawyer.store.browse import standing_votes
 
 
 class Insight:
@@ -13,13 +13,13 @@ class Insight:
     def __init__(self, store: FeedbackStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._mark: tuple[int, int] | None = None
+        self._mark: tuple[int, int, int] | None = None
         self._analysis = Analysis({}, [])
 
     def analysis(self) -> Analysis:
         """Findings and voters as of now. The second who asks meanwhile waits for the first one's."""
         with self._lock:
-            now = mark(self._store)
+            now = self._store.revision()
             if now != self._mark:
                 self._analysis = analyse(standing_votes(self._store))
                 self._mark = now

@@ -20,10 +20,22 @@ def ballot(number: int, voter: str | None = "ada", picked: str | None = "rlf", *
     shown = more.pop("shown", STAGES)
     beaten = frozenset((picked, other) for other in shown if picked and other != picked)
     usual = Ballot(
-        vote_id=f"{voter}-{number}", voter=voter, name=None, created=float(number), history="", question=f"q{number}",
-        picked=picked, shown=shown, beaten=beaten, position=None, blind=False, seconds=30.0, needed=2.0, streamed=0.0,
+        vote_id=f"{voter}-{number}",
+        voter=voter,
+        name=None,
+        created=float(number),
+        history="",
+        question=f"q{number}",
+        picked=picked,
+        shown=shown,
+        beaten=beaten,
+        position=None,
+        blind=False,
+        seconds=30.0,
+        needed=2.0,
+        streamed=0.0,
         rejected=False,
-    )  # fmt: skip
+    )
     return replace(usual, **more)
 
 
@@ -36,8 +48,19 @@ def test_similarity_of_texts():
 
 
 def test_near_duplicates_are_those_that_comparing_every_pair_finds():
-    texts = [EGG, "Tell me a joke.", EGG.lower().rstrip("?"), EGG.replace("soft", "sofd"), "tell me a poem", "Hi", "hi!!",
-             EGG + " And then?", "Tell  me a  joke", "", "?"]  # fmt: skip
+    texts = [
+        EGG,
+        "Tell me a joke.",
+        EGG.lower().rstrip("?"),
+        EGG.replace("soft", "sofd"),
+        "tell me a poem",
+        "Hi",
+        "hi!!",
+        EGG + " And then?",
+        "Tell  me a  joke",
+        "",
+        "?",
+    ]
     index, found = NearDuplicates(), []
     for text in texts:
         found.append(index.add(text))
@@ -47,13 +70,24 @@ def test_near_duplicates_are_those_that_comparing_every_pair_finds():
 
 
 def test_duplicates_are_of_one_voter_after_the_same_history():
-    ballots = [ballot(1, question="boil an egg"), ballot(2, question="boil an egg"), ballot(3, "bob", question="boil an egg"),
-               ballot(4, question="boil an egg", history="hello"), ballot(5, None, question="x"), ballot(6, None, question="x")]  # fmt: skip
+    ballots = [
+        ballot(1, question="boil an egg"),
+        ballot(2, question="boil an egg"),
+        ballot(3, "bob", question="boil an egg"),
+        ballot(4, question="boil an egg", history="hello"),
+        ballot(5, None, question="x"),
+        ballot(6, None, question="x"),
+    ]
     assert find.duplicates(ballots) == {"ada-2"}
 
 
 def test_too_fast_is_less_than_reading_takes_and_streaming_counts():
-    ballots = [ballot(1, seconds=1.9), ballot(2, seconds=2.0), ballot(3, seconds=0.1, streamed=2.0), ballot(4, seconds=None)]
+    ballots = [
+        ballot(1, seconds=1.9),
+        ballot(2, seconds=2.0),
+        ballot(3, seconds=0.1, streamed=2.0),
+        ballot(4, seconds=None),
+    ]
     assert find.too_fast(ballots) == {"ada-1"}
 
 
@@ -75,10 +109,17 @@ def test_an_open_favourite_stage_is_compared_with_that_of_others():
 
 
 def test_contradictions_are_one_pair_both_ways_on_one_question():
-    ballots = [ballot(1, picked="rlf", question="q"), ballot(2, picked="base", question="q"), ballot(3, picked="sft", question="p"),
-               ballot(4, "bob", "base", question="q")]  # fmt: skip
+    ballots = [
+        ballot(1, picked="rlf", question="q"),
+        ballot(2, picked="base", question="q"),
+        ballot(3, picked="sft", question="p"),
+        ballot(4, "bob", "base", question="q"),
+    ]
     assert find.contradictions(ballots) == {"ada-1", "ada-2"}
-    apart = [ballot(1, picked="rlf", question="q", shown=("base", "rlf")), ballot(2, picked="sft", question="q", shown=("base", "sft"))]
+    apart = [
+        ballot(1, picked="rlf", question="q", shown=("base", "rlf")),
+        ballot(2, picked="sft", question="q", shown=("base", "sft")),
+    ]
     assert find.contradictions(apart) == set()
 
 
@@ -105,10 +146,27 @@ def test_chances_by_hand():
 
 def test_a_ballot_of_a_vote():
     def answer(stage, text, created):
-        return Completion(stage, "t", stage, f"{stage}@1", "", {"pane": "AB"[stage == "rlf"]}, None, text, 1, "stop", 1.5,
-                          None, created)  # fmt: skip
+        return Completion(
+            stage,
+            "t",
+            stage,
+            f"{stage}@1",
+            "",
+            {"pane": "AB"[stage == "rlf"]},
+            None,
+            text,
+            1,
+            "stop",
+            1.5,
+            None,
+            created,
+        )
 
-    messages = [{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "?"}, {"role": "user", "content": "Eggs"}]
+    messages = [
+        {"role": "user", "content": "Hi!"},
+        {"role": "assistant", "content": "?"},
+        {"role": "user", "content": "Eggs"},
+    ]
     turn = Turn("t", "c", None, messages, 0.0, (answer("sft", "word " * 40, 10.0), answer("rlf", "a b", 12.0)))
     vote = Vote(1, "v", "t", "ada", "rlf", "rlf", ["sft", "rlf"], None, None, None, 1, 12.5)
     made = ballot_of(vote, turn)
@@ -118,20 +176,40 @@ def test_a_ballot_of_a_vote():
 
 
 def row(voter, chosen="a", rejected="b", question=EGG, number=0):
-    return {"prompt": [{"role": "user", "content": question}], "chosen": chosen, "rejected": rejected,
-            "conversation_id": f"c{number}", "turn_id": f"t{number}", "voter": voter}  # fmt: skip
+    return {
+        "prompt": [{"role": "user", "content": question}],
+        "chosen": chosen,
+        "rejected": rejected,
+        "conversation_id": f"c{number}",
+        "turn_id": f"t{number}",
+        "voter": voter,
+    }
 
 
 def test_the_newest_of_a_voters_near_duplicates_is_kept():
-    rows = [row("ada"), row("ada", "b", "a", EGG.lower()), row("bob"), row(None), row(None, number=1), row("ada", "a", "c")]
+    rows = [
+        row("ada"),
+        row("ada", "b", "a", EGG.lower()),
+        row("bob"),
+        row(None),
+        row(None, number=1),
+        row("ada", "a", "c"),
+    ]
     assert distinct(rows) == rows[1:]
 
 
 @pytest.mark.parametrize(
     ("counts", "cap", "floor", "most"),
-    [([100], 0.2, 10, 100), ([100, 40], 0.2, 10, 40), ([100, 10, 10, 10, 10, 10], 0.2, 1, 12), ([9, 9, 1], 0.2, 5, 5),
-     ([3, 3], 0.2, 50, 50), ([], 0.2, 50, 50), ([30] * 10, 0.2, 5, 30)],
-)  # fmt: skip
+    [
+        ([100], 0.2, 10, 100),
+        ([100, 40], 0.2, 10, 40),
+        ([100, 10, 10, 10, 10, 10], 0.2, 1, 12),
+        ([9, 9, 1], 0.2, 5, 5),
+        ([3, 3], 0.2, 50, 50),
+        ([], 0.2, 50, 50),
+        ([30] * 10, 0.2, 5, 30),
+    ],
+)
 def test_no_voter_gives_more_than_the_cap(counts, cap, floor, most):
     assert limit(counts, cap, floor) == most
     rows = [row(f"v{voter}", number=n) for voter, count in enumerate(counts) for n in range(count)]

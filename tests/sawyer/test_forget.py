@@ -40,7 +40,9 @@ def test_redaction_reaches_questions_answers_prompts_edits_and_comments(store): 
     store.add_turn(conversation, [*messages, {"role": "user", "content": "Go on"}], parent=turn)
     store.add_vote(turn, "rlf", "ada", comment=f"I am {SECRET.lower()}", edited=f"{SECRET} ({SECRET}).")
     _, other = ask(store, SECRET)
-    assert redact(store, conversation, SECRET, reviewer="key", note="a name") == 12  # 3 messages, 6 answers, 3 in the vote
+    assert (
+        redact(store, conversation, SECRET, reviewer="key", note="a name") == 12
+    )  # 3 messages, 6 answers, 3 in the vote
     assert [message["content"] for message in store.turn(turn).messages] == ["Who is [redacted]?"]
     assert store.votes()[0].edited == "[redacted] ([redacted])."
     assert store.turn(other).messages[0]["content"] == SECRET

@@ -17,8 +17,10 @@ PAIR = {"prompt": USER, "chosen": GOOD, "rejected": BAD}
 
 
 def pairs_of(file):
-    return [(row["prompt"][-1]["content"], row["chosen"][0]["content"], row["rejected"][0]["content"])
-            for row in import_records(str(file)).rows]  # fmt: skip
+    return [
+        (row["prompt"][-1]["content"], row["chosen"][0]["content"], row["rejected"][0]["content"])
+        for row in import_records(str(file)).rows
+    ]
 
 
 @pytest.fixture
@@ -36,25 +38,54 @@ LAYOUTS = {
     "trl explicit": PAIR,
     "trl implicit": {"chosen": [*USER, *GOOD], "rejected": [*USER, *BAD]},
     "trl standard": {"prompt": "Eggs?", "chosen": "Yes.", "rejected": "No."},
-    "ultrafeedback binarized": {"prompt": "Eggs?", "chosen": [*USER, *GOOD], "rejected": [*USER, *BAD], "score_chosen": 9.0,
-                                "score_rejected": 1.0},
-    "ultrafeedback": {"instruction": "Eggs?", "completions": [{"response": "No.", "overall_score": 2.0},
-                                                              {"response": "Yes.", "overall_score": 8.0}]},
+    "ultrafeedback binarized": {
+        "prompt": "Eggs?",
+        "chosen": [*USER, *GOOD],
+        "rejected": [*USER, *BAD],
+        "score_chosen": 9.0,
+        "score_rejected": 1.0,
+    },
+    "ultrafeedback": {
+        "instruction": "Eggs?",
+        "completions": [{"response": "No.", "overall_score": 2.0}, {"response": "Yes.", "overall_score": 8.0}],
+    },
     "ultrafeedback of argilla": {"instruction": "Eggs?", "chosen_response": "Yes.", "rejected_response": "No."},
-    "argilla label": {"fields": {"prompt": "Eggs?", "response1": "No.", "response2": "Yes."},
-                      "responses": {"preference": [{"value": "response2", "user_id": "u", "status": "submitted"},
-                                                   {"value": "response1", "user_id": "w", "status": "draft"}]}},
-    "argilla ranking": {"fields": {"prompt": "Eggs?", "a": "No.", "b": "Yes."},
-                        "responses": {"rank": [{"value": ["b", "a"], "user_id": "u"}]}},
-    "argilla version 1": {"fields": {"prompt": "Eggs?", "a": "No.", "b": "Yes."}, "responses": [
-        {"user_id": "u", "status": "submitted",
-         "values": {"rank": {"value": [{"value": "a", "rank": 2}, {"value": "b", "rank": 1}]}}}]},
-    "argilla flat": {"prompt": "Eggs?", "response1": "No.", "response2": "Yes.", "preference.responses": ["response2"],
-                     "preference.responses.users": ["u"], "preference.responses.status": ["submitted"]},
-    "argilla ratings": {"fields": {"prompt": "Eggs?", "reply1": "No.", "reply2": "Yes."},
-                        "responses": {"reply1_rating": [{"value": 2, "user_id": "u"}],
-                                      "reply2_rating": [{"value": 5, "user_id": "u"}]}},
-}  # fmt: skip
+    "argilla label": {
+        "fields": {"prompt": "Eggs?", "response1": "No.", "response2": "Yes."},
+        "responses": {
+            "preference": [
+                {"value": "response2", "user_id": "u", "status": "submitted"},
+                {"value": "response1", "user_id": "w", "status": "draft"},
+            ]
+        },
+    },
+    "argilla ranking": {
+        "fields": {"prompt": "Eggs?", "a": "No.", "b": "Yes."},
+        "responses": {"rank": [{"value": ["b", "a"], "user_id": "u"}]},
+    },
+    "argilla version 1": {
+        "fields": {"prompt": "Eggs?", "a": "No.", "b": "Yes."},
+        "responses": [
+            {
+                "user_id": "u",
+                "status": "submitted",
+                "values": {"rank": {"value": [{"value": "a", "rank": 2}, {"value": "b", "rank": 1}]}},
+            }
+        ],
+    },
+    "argilla flat": {
+        "prompt": "Eggs?",
+        "response1": "No.",
+        "response2": "Yes.",
+        "preference.responses": ["response2"],
+        "preference.responses.users": ["u"],
+        "preference.responses.status": ["submitted"],
+    },
+    "argilla ratings": {
+        "fields": {"prompt": "Eggs?", "reply1": "No.", "reply2": "Yes."},
+        "responses": {"reply1_rating": [{"value": 2, "user_id": "u"}], "reply2_rating": [{"value": 5, "user_id": "u"}]},
+    },
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -63,8 +94,14 @@ def test_layouts_of_preferences(write, layout):
 
 
 def test_kto_and_sft(write):
-    kto = import_records(str(write({"prompt": USER, "completion": GOOD, "label": True},
-                                   {"prompt": "Eggs?", "completion": "No.", "label": False})))  # fmt: skip
+    kto = import_records(
+        str(
+            write(
+                {"prompt": USER, "completion": GOOD, "label": True},
+                {"prompt": "Eggs?", "completion": "No.", "label": False},
+            )
+        )
+    )
     assert (kto.form, kto.rows[1]) == ("kto", {"prompt": USER, "completion": BAD, "label": False})
     sft = import_records(str(write({"messages": [*USER, *GOOD]}, {"messages": USER})))
     assert (sft.form, sft.rows, sft.skipped, sft.first_skipped) == ("sft", [{"messages": [*USER, *GOOD]}], 1, 2)
@@ -103,7 +140,11 @@ def test_the_command_makes_a_folder_that_recipes_name(write, tmp_path):
     file = write(PAIR, PAIR, name="friends.jsonl")
     done = run(str(file))
     folder = tmp_path / "home" / "data" / "friends"
-    assert done.exit_code == 0 and "1 preference rows from 2 records" in done.output and "1 exact duplicates" in done.output
+    assert (
+        done.exit_code == 0
+        and "1 preference rows from 2 records" in done.output
+        and "1 exact duplicates" in done.output
+    )
     (pair,) = load_pairs([DataSource(name=str(folder))])
     assert (pair.prompt, pair.chosen, pair.rejected) == (USER, "Yes.", "No.")
     assert "1 preference rows" in (folder / "README.md").read_text()

@@ -1,5 +1,7 @@
 """Win rates whose votes come from people who vote more than once."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -109,3 +111,18 @@ def test_taking_votes_for_independent_would_claim_too_much():
         naive = wilson(score.sum(), len(score))
         held += naive.low <= 0.5 <= naive.high
     assert held / 200 < 0.65
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_truth_over_a_grid():
+    """What docs/board.md says of shares."""
+    generator, found = np.random.default_rng(11), {}
+    for voters, mean_votes, likeness, rate, ties in product(
+        (5, 10, 30, 100), (1, 6), (0, 0.2, 0.6), (0.5, 0.8, 0.95), (0, 0.4)
+    ):
+        if mean_votes > 1 or not likeness:
+            case = {"voters": voters, "mean_votes": mean_votes, "rate": rate, "likeness": likeness, "ties": ties}
+            found[tuple(case.values())] = coverage(generator, rounds=400, **case)
+    assert min(found.values()) > 0.82, found
+    many = [held for (voters, *_), held in found.items() if voters == 100]
+    assert 0.88 < np.mean(many) < 0.93, many

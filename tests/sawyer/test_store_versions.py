@@ -1,11 +1,16 @@
 """Votes by version, consent, reviews, and the upgrade from the first schema with data."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, text
 
+from sawyer.errors import StoreError
 from sawyer.store import FeedbackStore, Invalid, NotFound, panes_of
 from sawyer.store.database import MIGRATIONS, VERSION_TABLE
 from tests.sawyer.test_store import ask, store, url  # noqa: F401
@@ -152,3 +157,36 @@ def test_the_first_schema_is_upgraded_with_its_data(request, kind):
         with store.database.read() as connection:
             found = connection.execute(text("SELECT max(seq) FROM ratings")).scalar()
         assert found == 2
+
+
+def test_writes_that_wait_together_share_a_transaction_and_fail_alone(url):  # noqa: F811
+    with FeedbackStore.open(url) as store:  # noqa: F811
+        turn, begun, go = ask(store), threading.Event(), threading.Event()
+        commits = []
+        event.listen(store.database.engine, "commit", commits.append)
+
+        def hold(_):
+            begun.set()
+            go.wait(10)
+
+        def vote(number):
+            return store.add_vote(turn, "rlf" if number else "rlf@9", voter=f"v{number}")
+
+        with ThreadPoolExecutor(8) as threads:
+            threads.submit(store._group.write, hold)
+            begun.wait(10)
+            votes = [threads.submit(vote, number) for number in range(6)]
+            while len(store._group._waiting) < 6:
+                time.sleep(0.001)
+            go.set()
+        assert [type(each.exception()) for each in votes] == [NotFound] + [type(None)] * 5
+        assert len(store.votes()) == 5 and len(commits) < 6
+
+
+def test_a_write_that_waits_too_long_is_told_so_and_not_stored(url):  # noqa: F811
+    with FeedbackStore.open(url, busy_seconds=0.05) as store:  # noqa: F811
+        turn = ask(store)
+        with store._group._turn, pytest.raises(StoreError, match="is busy"):
+            store.add_vote(turn, "rlf")
+        store.add_vote(turn, "sft")
+        assert [vote.choice for vote in store.votes()] == ["sft"]

@@ -20,6 +20,7 @@ NEEDED = {
     ("GET", "/v1/models/{model}"): "reader",
     ("GET", "/v1/info"): "reader",
     ("GET", "/v1/feedback/stats"): "reader",
+    ("GET", "/v1/feedback/board"): "reader",
     ("POST", "/v1/chat/completions"): "reader",
     ("POST", "/v1/completions"): "reader",
     ("POST", "/v1/compare"): "reader",

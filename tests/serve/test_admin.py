@@ -76,12 +76,21 @@ def test_feedback_is_shown_newest_first_with_everything_a_reviewer_needs(admin, 
 @pytest.mark.parametrize(
     ("query", "places"),
     [
-        ({"choice": "rlf"}, [4, 1, 0]), ({"voter": "bob"}, [3, 2]), ({"edited": True}, [0]), ({"blind": True}, [3]),
-        ({"finding": "duplicate"}, [1]), ({"text": "éLAN"}, [0]), ({"text": "egg"}, [1, 0]), ({"text": "sft SAYS: w"}, [3, 2]),
-        ({"text": "ada"}, [0]), ({"state": "approved"}, []), ({"state": "pending", "blind": False, "choice": "tie"}, [2]),
-        ({"since": 1.0, "until": 2.0}, []), ({"since": 1.0}, [4, 3, 2, 1, 0]),
+        ({"choice": "rlf"}, [4, 1, 0]),
+        ({"voter": "bob"}, [3, 2]),
+        ({"edited": True}, [0]),
+        ({"blind": True}, [3]),
+        ({"finding": "duplicate"}, [1]),
+        ({"text": "éLAN"}, [0]),
+        ({"text": "egg"}, [1, 0]),
+        ({"text": "sft SAYS: w"}, [3, 2]),
+        ({"text": "ada"}, [0]),
+        ({"state": "approved"}, []),
+        ({"state": "pending", "blind": False, "choice": "tie"}, [2]),
+        ({"since": 1.0, "until": 2.0}, []),
+        ({"since": 1.0}, [4, 3, 2, 1, 0]),
     ],
-)  # fmt: skip
+)
 def test_filters(admin, votes, query, places):
     assert ids(admin.get("/v1/admin/feedback", params=query)) == [votes[place] for place in places]
     assert admin.get("/v1/admin/feedback", params={**query, "limit": 1}).json()["total"] == len(places)
@@ -91,7 +100,9 @@ def test_filters(admin, votes, query, places):
 def test_pages_follow_each_other_while_votes_arrive(admin, store, votes, query):
     seen, before = [], None
     for number in range(3):
-        page = admin.get("/v1/admin/feedback", params=query | {"limit": 2} | ({"before": before} if before else {})).json()
+        page = admin.get(
+            "/v1/admin/feedback", params=query | {"limit": 2} | ({"before": before} if before else {})
+        ).json()
         seen += [item["vote_id"] for item in page["items"]]
         before = page["next"]
         cast(store, f"A newer one, number {number}", voter=f"v{number}")
@@ -110,8 +121,9 @@ def test_reviews_decide_what_counts(admin, store, votes):
     assert [vote.id for vote in store.votes()] == votes[2:]
     shown = admin.get("/v1/admin/feedback", params={"state": "rejected"}).json()["items"]
     assert [(item["vote_id"], item["note"], len(item["reviewer"])) for item in shown] == [
-        (votes[1], "spam", 8), (votes[0], "spam", 8),
-    ]  # fmt: skip
+        (votes[1], "spam", 8),
+        (votes[0], "spam", 8),
+    ]
     assert admin.post("/v1/admin/reviews", json=body | {"vote_ids": ["nope"]}).status_code == 404
     assert admin.post("/v1/admin/reviews", json=body | {"state": "accepted"}).status_code == 400
 
@@ -120,7 +132,9 @@ def test_redaction(admin, store, votes):
     item = admin.get("/v1/admin/feedback").json()["items"][-1]
     body = {"conversation_id": item["conversation_id"], "text": "EGG"}
     assert admin.post("/v1/admin/redact", json=body).json()["places"] == 19  # the question, six times in each answer
-    assert admin.get("/v1/admin/feedback").json()["items"][-1]["messages"][0]["content"] == "How do I boil an [redacted]?"
+    assert (
+        admin.get("/v1/admin/feedback").json()["items"][-1]["messages"][0]["content"] == "How do I boil an [redacted]?"
+    )
     assert admin.post("/v1/admin/redact", json=body | {"conversation_id": "nope"}).status_code == 404
     assert admin.post("/v1/admin/redact", json=body | {"text": "x"}).status_code == 400
 
@@ -128,8 +142,10 @@ def test_redaction(admin, store, votes):
 def test_voters_most_suspicious_first(admin, votes):
     voters = admin.get("/v1/admin/voters").json()["voters"]
     assert [(each["voter"], each["votes"], each["findings"]) for each in voters] == [
-        ("ada", 2, ["duplicate"]), ("bob", 2, ["too_fast"]), (None, 1, []),
-    ]  # fmt: skip
+        ("ada", 2, ["duplicate"]),
+        ("bob", 2, ["too_fast"]),
+        (None, 1, []),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
@@ -143,7 +159,9 @@ def test_export_is_what_the_filter_shows(admin, votes, tmp_path, kind):
     file.write_bytes(answer.content)
     reader = "json" if kind == "jsonl" else "parquet"
     rows = load_dataset(reader, data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
-    assert rows.column_names == ["prompt", "chosen", "rejected"] and len(rows) == 3  # one of two near-duplicate votes, one edit
+    assert (
+        rows.column_names == ["prompt", "chosen", "rejected"] and len(rows) == 3
+    )  # one of two near-duplicate votes, one edit
     assert "Gently." in json.dumps(rows["chosen"][:])
     nothing = admin.get("/v1/admin/export", params=query | {"state": "approved"})
     assert nothing.status_code == 404 and "nothing to export" in nothing.json()["error"]["message"]
@@ -153,8 +171,9 @@ def test_export_is_what_the_filter_shows(admin, votes, tmp_path, kind):
 def test_versions_promote_and_roll_back(admin):
     state = admin.get("/v1/admin/versions").json()
     assert [(each["ref"], each["current"], each["about"]) for each in state["versions"]] == [
-        ("rlf@1", True, "loss 0.25"), ("rlf@2", False, "loss 0.25"),
-    ]  # fmt: skip
+        ("rlf@1", True, "loss 0.25"),
+        ("rlf@2", False, "loss 0.25"),
+    ]
     assert state["current"] == {"rlf": "rlf@1"}
     promoted = admin.post("/v1/admin/promote", json={"refs": ["rlf@2"]}).json()
     assert promoted["current"] == {"rlf": "rlf@2"} and promoted["history"][0]["action"] == "promote"

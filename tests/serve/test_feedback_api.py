@@ -137,7 +137,11 @@ def test_votes_name_versions_and_letters(client, store):
     assert answer.json()["panes"] == {"A": "rlf", "B": "rlf"}
     assert answer.json()["versions"] == {"A": "rlf@3", "B": "rlf@2"}
     assert [(v.position, len(v.shown)) for v in store.votes()] == [(1, 2), (0, 2)]
-    for turn, choice, reason in ((open_turn, "rlf", "several panes"), (open_turn, "A", "not shown"), (blind, "rlf@3", "not shown")):
+    for turn, choice, reason in (
+        (open_turn, "rlf", "several panes"),
+        (open_turn, "A", "not shown"),
+        (blind, "rlf@3", "not shown"),
+    ):
         refused = vote(client, turn, choice)
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_choice")
         assert reason in refused.json()["error"]["message"]

@@ -13,8 +13,8 @@ class BoardQuery(Request):
 
     by: Literal["stage", "version"] = "stage"
     blind: bool | None = Field(None, description="true: blind votes alone; false: open ones alone; left out: all")
-    since: float | None = Field(None, ge=0, le=1e11)
-    until: float | None = Field(None, ge=0, le=1e11)
+    since: float | None = None
+    until: float | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> "BoardQuery":

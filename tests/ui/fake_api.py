@@ -1,4 +1,4 @@
-"""The API's routes with answers from a script, speaking the server's events: ``python -m tests.ui.fake_api PORT PAUSE``."""
+"""The API's routes with scripted answers, speaking the server's events: ``python -m tests.ui.fake_api PORT PAUSE``."""
 
 import asyncio
 import json

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
-from sawyer.types import CompareRequest, DeltaEvent, DoneEvent, EndEvent, ErrorEvent, TurnEvent
+from sawyer.types import CompareRequest, DeltaEvent, DoneEvent, EndEvent, ErrorEvent, QueuedEvent, TurnEvent
 from serve.engine import Delta, Failed, Job
 from serve.lineup import Lineup, RecentLineups, lineup_of, new_lineup
 from serve.recorder import TurnRef
@@ -81,7 +81,7 @@ class Comparison:
             else:
                 emit(event(self._done(pane, happened)))
 
-        await self.session.run(on_event)
+        await self.session.run(on_event, lambda queued: emit(event(QueuedEvent(ahead=queued.ahead))))
         emit(event(EndEvent()))
 
     def _done(self, pane: str, kept: Kept) -> DoneEvent:

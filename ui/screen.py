@@ -87,7 +87,10 @@ def settings_defaults(connection: Connection) -> Screen:
         return {}
     sampling = connection.info.sampling
     return {
-        "max_tokens": {"value": sampling.max_tokens, "maximum": connection.info.max_tokens},
+        "max_tokens": {
+            "value": min(sampling.max_tokens, connection.info.max_tokens),  # Gradio refuses what is off the scale
+            "maximum": connection.info.max_tokens,
+        },
         "temperature": {"value": sampling.temperature},
         "top_p": {"value": sampling.top_p},
         "seed": {"value": sampling.seed},

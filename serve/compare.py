@@ -27,7 +27,8 @@ def make_router(service: Service) -> APIRouter:
         else:
             lineup = await _earlier(service, recent, body.turn_id, body)
         session = await _open(service, body, lineup)
-        recent.remember(session.kept_turn.turn_id, recent.get(session.kept_turn.turn_id) or lineup)
+        if body.turn_id is None:
+            recent.remember(session.kept_turn.turn_id, lineup)
         return EventStream(Comparison(session, lineup).stream)
 
     return router

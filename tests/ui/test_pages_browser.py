@@ -144,7 +144,6 @@ def test_a_reviewer_gets_in_decides_by_key_and_exports(
     ]
     page.fill("[data-field=text] input", "story")
     page.select_option("select[name=state]", "")
-    page.keyboard.press("Enter")
     page.click(".rv-filter button")
     page.wait_for_function("document.querySelectorAll('.rv-item').length === 2")
     assert saved(page, ".rv-export button") == EXPORTED.encode()

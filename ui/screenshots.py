@@ -22,6 +22,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 PATIENCE = 180_000
 """Milliseconds that an answer may take."""
 
+SCREENS = 1.75
+"""How much of a long page is taken, in heights of the window."""
+
 COLOURS = 128
 """A page has few colours; this many keep its letters smooth at a third of the size."""
 
@@ -154,9 +157,9 @@ def _picture(browser: "Browser", url: str, shot: Shot, view: View, caption: str)
             page.evaluate(CAPTION, caption)
         page.evaluate("document.activeElement?.blur(); window.scrollTo(0, 0)")
         page.wait_for_timeout(700)  # until what moves has come to rest
-        # A phone's page is long: its first two screens tell what it looks like.
-        clip = {"x": 0, "y": 0, "width": view.width, "height": view.height * 2}
-        return page.screenshot(full_page=True, clip=clip) if view.phone else page.screenshot(full_page=True)
+        # Some pages are long; their first screens tell what they look like.
+        clip = {"x": 0, "y": 0, "width": view.width, "height": round(view.height * SCREENS)}
+        return page.screenshot(full_page=True, clip=clip)
     finally:
         context.close()
 

@@ -25,8 +25,8 @@ PATIENCE = 180_000
 SCREENS = 1.75
 """How much of a long page is taken, in heights of the window."""
 
-COLOURS = 128
-"""A page has few colours; this many keep its letters smooth at a third of the size."""
+COLOURS = 256
+"""A page has few colours; this many keep its letters smooth at a fraction of the size."""
 
 
 class View(NamedTuple):
@@ -47,11 +47,15 @@ VIEWS = (
 
 
 class Shot(NamedTuple):
-    """What to take: a page, its path, and how to bring it into the state worth a picture."""
+    """What to take: a page, its path, and how to bring it into the state worth a picture.
+
+    ``whole``: also what lies below the window; not for pages with something that sticks to the window's edge.
+    """
 
     name: str
     path: str
     prepare: Callable[["Page"], None]
+    whole: bool = True
 
 
 def talk(page: "Page") -> None:
@@ -131,12 +135,12 @@ def find_browser() -> str | None:
 
 
 def small(png: bytes) -> bytes:
-    """The picture with a palette, at about a third of its size."""
+    """The picture with a palette. Rare colours count as much as frequent ones: a dot may say which stage it is."""
     from PIL import Image
 
     out = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
@@ -156,10 +160,11 @@ def _picture(browser: "Browser", url: str, shot: Shot, view: View, caption: str)
         if caption:
             page.evaluate(CAPTION, caption)
         page.evaluate("document.activeElement?.blur(); window.scrollTo(0, 0)")
+        page.mouse.move(0, 0)
         page.wait_for_timeout(700)  # until what moves has come to rest
         # Some pages are long; their first screens tell what they look like.
         clip = {"x": 0, "y": 0, "width": view.width, "height": round(view.height * SCREENS)}
-        return page.screenshot(full_page=True, clip=clip)
+        return page.screenshot(full_page=True, clip=clip) if shot.whole else page.screenshot()
     finally:
         context.close()
 
@@ -184,7 +189,7 @@ def main() -> None:
     if options.article:
         shots.append(Shot("summaries", "summaries", summarise(options.article)))
     else:
-        shots += [Shot("compare", "", talk), Shot("arena", "arena", talk)]
+        shots += [Shot("compare", "", talk, whole=False), Shot("arena", "arena", talk, whole=False)]
     if options.key:
         shots.append(Shot("review", "review", review(options.key)))
     for path in take(options.url, options.out, shots):

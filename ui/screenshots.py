@@ -135,7 +135,7 @@ def find_browser() -> str | None:
 
 
 def small(png: bytes) -> bytes:
-    """The picture with a palette. Rare colours count as much as frequent ones: a dot may say which stage it is."""
+    """The picture with a palette. Rare colours count as much as frequent ones: a dot says which stage it is."""
     from PIL import Image
 
     out = io.BytesIO()

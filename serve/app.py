@@ -196,9 +196,10 @@ def load_policy(recipe: Recipe, registry: Registry) -> Loaded:
     Raises:
         ModelError, CheckpointError: something is missing, corrupt or does not fit.
     """
-    from sawyer.compute import set_threads
+    from sawyer.compute import keep_few_kernels, set_threads
     from sawyer.models import Policy
 
+    keep_few_kernels()
     set_threads(recipe.threads)
     catalog = catalog_of(recipe, registry)
     offer = catalog.offer()

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
-from sawyer.types import CompareRequest, DeltaEvent, DoneEvent, EndEvent, ErrorEvent, TurnEvent
+from sawyer.types import CompareRequest, DeltaEvent, DoneEvent, EndEvent, ErrorEvent, QueuedEvent, TurnEvent
 from serve.engine import Delta, Failed, Job
 from serve.lineup import Lineup, RecentLineups, lineup_of, new_lineup
 from serve.recorder import TurnRef
@@ -27,7 +27,8 @@ def make_router(service: Service) -> APIRouter:
         else:
             lineup = await _earlier(service, recent, body.turn_id, body)
         session = await _open(service, body, lineup)
-        recent.remember(session.kept_turn.turn_id, recent.get(session.kept_turn.turn_id) or lineup)
+        if body.turn_id is None:
+            recent.remember(session.kept_turn.turn_id, lineup)
         return EventStream(Comparison(session, lineup).stream)
 
     return router
@@ -80,7 +81,7 @@ class Comparison:
             else:
                 emit(event(self._done(pane, happened)))
 
-        await self.session.run(on_event)
+        await self.session.run(on_event, lambda queued: emit(event(QueuedEvent(ahead=queued.ahead))))
         emit(event(EndEvent()))
 
     def _done(self, pane: str, kept: Kept) -> DoneEvent:

@@ -55,6 +55,13 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True)
+class Queued:
+    """Nothing of the request has begun; so many requests come before it. Told when it changes."""
+
+    ahead: int
+
+
+@dataclass(frozen=True)
 class Delta:
     """More text of a row; empty when only log-probabilities are new."""
 
@@ -82,7 +89,7 @@ class Failed:
     error: ApiError
 
 
-Event = Delta | Finished | Failed
+Event = Queued | Delta | Finished | Failed
 
 
 class Reply(Protocol):

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Self
 
-from serve.engine import Delta, Event
+from serve.engine import Event, Failed, Finished
 
 CLOSING = "The server is shutting down. Try again when it is back."
 
@@ -23,6 +23,6 @@ class RowEvents:
         if not self._open and self._events.empty():
             raise StopAsyncIteration
         event = await self._events.get()
-        if not isinstance(event, Delta):
+        if isinstance(event, Finished | Failed):
             self._open.discard(event.row)
         return event

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sawyer.recipe import Recipe
 from sawyer.types import Sampling
-from serve.engine import Delta, Engine, Failed, Finished, Job, Prepared, Reply
+from serve.engine import Delta, Engine, Failed, Finished, Job, Prepared, Queued, Reply
 from serve.errors import from_exception
 from serve.metrics import Metrics
 from serve.recorder import Recorded, Recorder, TurnRef
@@ -108,7 +108,7 @@ class Session:
         assert self.turn is not None, "this session has no turn"
         return self.turn
 
-    async def run(self, on_event: OnEvent) -> None:
+    async def run(self, on_event: OnEvent, on_queued: Callable[[Queued], None] | None = None) -> None:
         """Report what happens to each row, ``Kept`` once it is stored. One row's trouble leaves the others alone.
 
         When the caller is cancelled (the client left), running rows are stopped, and what they had said is kept.
@@ -117,6 +117,10 @@ class Session:
         keeping, begun = [], set()
         try:
             async for event in self.reply:
+                if isinstance(event, Queued):
+                    if on_queued is not None:
+                        on_queued(event)
+                    continue
                 if isinstance(event, Finished):
                     keeping.append(spawn(self._keep(event, on_event)))
                     continue

@@ -61,7 +61,7 @@ def _invitation(address: str) -> str:
     if parts.scheme not in ("http", "https") or not host:
         return ""
     url = f"{parts.scheme}://{parts.netloc}{parts.path}"
-    code = segno.make(url, error="m").svg_inline(scale=4, border=2, dark="#16181a", light="#ffffff")
+    code = segno.make(url, error="m").svg_inline(border=2, dark="#16181a", light="#ffffff", omitsize=True)
     warning = f'<p class="sw-quiet">{escape(texts.ONLY_HERE)}</p>' if _only_here(host) else ""
     return (
         f'<aside class="sw-invitation" aria-label="{escape(texts.JOIN)}">'

@@ -18,26 +18,26 @@ def reward_scale(panes: Iterable[Pane]) -> float:
     return next((scale for scale in SCALES if largest <= scale), SCALES[-1])
 
 
-def pane_html(turn: Turn, slot: int, *, scale: float) -> str:
-    """The pane during and after a question."""
+def pane_html(turn: Turn, slot: int, *, scale: float, summary: bool = False) -> str:
+    """The pane during and after a question. ``summary``: of a model that summarises."""
     pane = turn.panes[slot]
     chosen = turn.vote == pane.stage
     state = f"sw-{pane.status}" + (" sw-chosen" if chosen else "")
     return (
         f'<article class="sw-pane {state}" data-stage="{_colour(pane.behind or pane.stage)}" '
         f'aria-label="{escape(_called(pane))}" aria-busy="{str(pane.open).lower()}">'
-        f"{_head(pane.behind or pane.stage, pane.version, letter=pane.stage if pane.behind else '')}"
+        f"{_head(pane.behind or pane.stage, pane.version, summary, letter=pane.stage if pane.behind else '')}"
         f'<div class="sw-reply" role="log" aria-live="polite">{_body(pane, turn.ahead)}</div>'
         f"{_edited(pane)}{_foot(pane, scale)}{_actions(turn, pane, slot, chosen)}</article>"
     )
 
 
-def empty_html(stage: str) -> str:
+def empty_html(stage: str, summary: bool = False) -> str:
     """The pane before the first question: what this stage is."""
     hint = f'<div class="sw-reply"><span class="sw-quiet">{escape(texts.ANSWER_HERE)}</span></div>'
     return (
         f'<article class="sw-pane sw-empty" data-stage="{_colour(stage)}" '
-        f'aria-label="{escape(texts.stage_text(stage).name)}">{_head(stage, None)}{hint}</article>'
+        f'aria-label="{escape(texts.stage_text(stage).name)}">{_head(stage, None, summary)}{hint}</article>'
     )
 
 
@@ -54,8 +54,8 @@ def _called(pane: Pane) -> str:
     return texts.stage_text(pane.behind or pane.stage).name
 
 
-def _head(stage: str, version: str | None, letter: str = "") -> str:
-    text = texts.stage_text(stage)
+def _head(stage: str, version: str | None, summary: bool, letter: str = "") -> str:
+    text = texts.stage_text(stage, summary)
     was = f'<span class="sw-letter">{escape(texts.WAS.format(pane=letter))}</span>' if letter else ""
     tag = f'<span class="sw-version">{escape(version)}</span>' if version else ""
     about = f"<p>{escape(text.description)}</p>" if text.description else ""

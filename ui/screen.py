@@ -49,14 +49,14 @@ def screen(scene: Scene) -> Screen:
     """Everything that depends on the scene; the text box and the settings belong to the visitor."""
     chat, connection, mode = scene.chat, scene.connection, scene.mode
     turn = chat.current
-    notice = chat.notice or connection.notice or (texts.NO_SUMMARIES if scene.foreign else "")
+    notice, about = chat.notice or connection.notice, texts.NO_SUMMARIES if scene.foreign else ""
     voted = turn is not None and turn.vote is not None and turn.turn_id is not None
     edited = turn.pane(chat.editing) if turn and chat.editing else None
     return {
         "tagline": {"value": _tagline(mode.tagline), "visible": turn is None},
         "hint": {"value": hint_html(), "visible": not scene.visitor.seen_hint and turn is None and not scene.foreign},
         "share": {"value": share_html(chat)},
-        "notice": {"value": _notice(notice), "visible": bool(notice)},
+        "notice": {"value": _notice(notice) or _about(about), "visible": bool(notice or about)},
         "transcript": {"value": transcript_html(chat)},
         **_panes(scene),
         "verdicts": {"value": verdicts_html(turn), "visible": turn is not None},
@@ -71,7 +71,7 @@ def screen(scene: Scene) -> Screen:
         },
         "ask": {"visible": not chat.busy, "value": mode.ask},
         "stop": {"visible": chat.busy},
-        "new_chat": {"interactive": turn is not None and not chat.busy},
+        "new_chat": {"visible": turn is not None, "interactive": not chat.busy},
         "retry": {"active": not connection.ready},
     }
 
@@ -87,7 +87,10 @@ def settings_defaults(connection: Connection) -> Screen:
         return {}
     sampling = connection.info.sampling
     return {
-        "max_tokens": {"value": sampling.max_tokens, "maximum": connection.info.max_tokens},
+        "max_tokens": {
+            "value": min(sampling.max_tokens, connection.info.max_tokens),  # Gradio refuses what is off the scale
+            "maximum": connection.info.max_tokens,
+        },
         "temperature": {"value": sampling.temperature},
         "top_p": {"value": sampling.top_p},
         "seed": {"value": sampling.seed},
@@ -100,13 +103,14 @@ def settings_defaults(connection: Connection) -> Screen:
 
 def _panes(scene: Scene) -> Screen:
     turn, stages = scene.chat.current, _before(scene)
+    single = scene.mode.single
     scale = reward_scale(pane for each in scene.chat.turns for pane in each.panes)
     shown: Screen = {}
     for slot in range(SLOTS):
         if turn is not None and slot < len(turn.panes):
-            shown[f"pane_{slot}"] = {"visible": True, "value": pane_html(turn, slot, scale=scale)}
+            shown[f"pane_{slot}"] = {"visible": True, "value": pane_html(turn, slot, scale=scale, summary=single)}
         elif turn is None and slot < len(stages):
-            shown[f"pane_{slot}"] = {"visible": True, "value": empty_html(stages[slot])}
+            shown[f"pane_{slot}"] = {"visible": True, "value": empty_html(stages[slot], single)}
         else:
             shown[f"pane_{slot}"] = {"visible": False, "value": ""}
     return shown
@@ -114,6 +118,8 @@ def _panes(scene: Scene) -> Screen:
 
 def _before(scene: Scene) -> tuple[str, ...]:
     """The panes before the first question."""
+    if scene.foreign:
+        return ()
     return BLIND_PANES[: len(scene.connection.stages)] if scene.mode.blind else scene.connection.panes
 
 
@@ -124,6 +130,10 @@ def _tagline(text: str) -> str:
 def _notice(notice: str) -> str:
     # Server messages are text; whatever markup stands in them is shown, not followed.
     return f'<p class="sw-notice" role="alert">{escape(notice)}</p>' if notice else ""
+
+
+def _about(text: str) -> str:
+    return f'<p class="sw-notice sw-about" role="status">{escape(text)}</p>' if text else ""
 
 
 def _saved(comment: str) -> str:

@@ -14,9 +14,9 @@ ARENA_TAGLINE = "Three answers, no names. Vote first; then you see which stage w
 SUMMARIES_TAGLINE = "Paste an article. The same model summarises it before and after tuning by reward."
 
 HINT = (
-    "Ask anything, or press one of the examples below.",
+    "Ask something, or press an example below.",
     "Three stages of one model answer side by side.",
-    "Press the answer you like best. That is a vote, and votes train the next version.",
+    "Press the best answer. Votes train the next version.",
 )
 HINT_DONE = "Got it"
 
@@ -25,6 +25,8 @@ ARTICLE_PLACEHOLDER = "Paste an article of a few sentences…"
 BOX_LABEL = "Your message"
 ASK = "Ask"
 SUMMARISE = "Summarise"
+BEFORE = "Before tuning by reward."
+AFTER = "After tuning by reward."
 STOP = "Stop"
 NEW_CHAT = "New chat"
 EXAMPLES_LABEL = "Try:"
@@ -177,16 +179,19 @@ class StageText(NamedTuple):
     description: str
 
 
-def stage_text(stage: str) -> StageText:
-    """Name and description of a pane; panes of a blind comparison (A, B, C) have no description."""
+def stage_text(stage: str, summary: bool = False) -> StageText:
+    """Name and description of a pane; panes of a blind comparison (A, B, C) have no description.
+
+    ``summary``: of a model that summarises, whose stages are before and after PPO.
+    """
     stage, _, version = stage.partition("@")
     number = f" {version}" if version else ""
     match stage:
         case "base":
-            return StageText(f"Base{number}", "The raw model: it continues your text.")
+            return StageText(f"Base{number}", BEFORE if summary else "The raw model: it continues your text.")
         case "sft":
             return StageText(f"SFT{number}", "Taught by examples to answer.")
         case "rlf":
-            return StageText(f"RLF{number}", "Tuned further by reward.")
+            return StageText(f"RLF{number}", AFTER if summary else "Tuned further by reward.")
         case _:
             return StageText(f"Answer {stage}", "")

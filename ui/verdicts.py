@@ -53,13 +53,13 @@ def _status(turn: Turn) -> str:
     if kept is None:
         return f'<p class="sw-status" role="status">{escape(texts.NOTHING_TO_VOTE)}</p>'
     onward = texts.CONTINUES.format(stage=texts.stage_text(kept.behind or kept.stage).name)
+    if turn.turn_id is None:
+        return f'<p class="sw-status" role="status">{escape(texts.COPIED)} {escape(onward)}</p>'
     if turn.vote:
         thanks = texts.EDIT_SAVED if kept.edited else texts.VOTE_SAVED
         return f'<p class="sw-status sw-thanks" role="status"><strong>{escape(thanks)}</strong> {escape(onward)}</p>'
     if turn.revealed:
         return f'<p class="sw-status" role="status">{escape(texts.REVEALED)} {escape(onward)}</p>'
-    if turn.turn_id is None:
-        return f'<p class="sw-status" role="status">{escape(texts.COPIED)} {escape(onward)}</p>'
     if not turn.votable:
         return f'<p class="sw-status" role="status">{escape(texts.STOPPED_EARLY)} {escape(onward)}</p>'
     prompt, keys = escape(texts.VOTE_PROMPT), escape(texts.KEYS)

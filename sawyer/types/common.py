@@ -38,8 +38,8 @@ def _ends_with_user(messages: list["Message"]) -> list["Message"]:
 
 
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_replace_nul)]
-PaneName = Annotated[str, Field(pattern=r"^((base|sft|rlf)(@[1-9][0-9]{0,8})?|[A-C])$")]
-"""A pane of a turn: a stage, a version of one (``rlf@2``), or a letter when it was blind."""
+PaneName = Annotated[str, Field(pattern=r"^((base|sft|rlf)(@(0|[1-9][0-9]{0,8}))?|[A-C])$")]
+"""A pane of a turn: a stage, a version of one (``rlf@2``; what ships is ``@0``), or a letter when it was blind."""
 Identifier = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
 
 

@@ -43,7 +43,7 @@ class TurnEvent(Answer):
 
 
 class QueuedEvent(Answer):
-    """The panes wait for room in the engine: ``ahead`` replies of others come first. Repeated when it changes."""
+    """The question waits for room in the engine: ``ahead`` questions of others come first. Told when it changes."""
 
     event: Literal["queued"] = "queued"
     ahead: int

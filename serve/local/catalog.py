@@ -1,13 +1,17 @@
-"""What a recipe's registry offers a server, and when it has changed."""
+"""What a recipe's registry offers a server, what of it is loaded, and when it has changed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sawyer.errors import UsageError
 from sawyer.registry import Registry
 from sawyer.stage_version import ADAPTERS, misfits
 from sawyer.types import Stage
+
+if TYPE_CHECKING:  # torch takes seconds to import; the loading thread does it
+    from sawyer.models import Policy
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,18 @@ class Offer:
     base: Path | None
     current: Mapping[Stage, str | None]
     refs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A policy, the version of each of its stages in showing order, and what else can be asked by name.
+
+    Where the policy holds an adapter under its stage's name instead of its version's, that is what answers.
+    """
+
+    policy: "Policy"
+    versions: Mapping[Stage, str | None]
+    refs: tuple[str, ...] = ()
 
 
 class Catalog:

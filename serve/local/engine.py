@@ -9,48 +9,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
 
 from sawyer.errors import SawyerError
 from sawyer.types import Stage
 from serve.engine import Job, Prepared, State
-from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady, unknown_stage, without_paths
-from serve.local.catalog import Catalog, Offer
-from serve.local.decoders import Decoder, make_decoder
+from serve.errors import ApiError, EngineBusy, NotReady, without_paths
+from serve.local.catalog import Catalog, Loaded, Offer
+from serve.local.decoders import Decoder, explain, make_decoder
+from serve.local.preparing import LocalPrepared, Preparing, unservable
 from serve.local.rows import LocalReply, RunningRow
+from serve.local.watch import RegistryWatch
 from serve.row_events import CLOSING
-
-if TYPE_CHECKING:  # torch takes seconds to import; the loading thread does it
-    from sawyer.models import Policy
 
 logger = logging.getLogger(__name__)
 
 LOADING = "The model is still being loaded. Try again in a few seconds; GET /readyz tells when it is."
-WATCH_SECONDS = 1.0  # between two looks at the registry
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A policy, the version of each of its stages in showing order, and what else can be asked by name.
-
-    Where the policy holds an adapter under its stage's name instead of its version's, that is what answers.
-    """
-
-    policy: "Policy"
-    versions: Mapping[Stage, str | None]
-    refs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LocalPrepared(Prepared):
-    """With what it was prepared for, and the folder of a version that is to be loaded first."""
-
-    loaded: Loaded | None = None
-    folder: Path | None = None
+CANNOT = "No replies can be made until the server is started again; GET /readyz says why."
 
 
 class LocalEngine:
@@ -89,8 +66,7 @@ class LocalEngine:
         self._closing = threading.Event()
         self._row_seconds = 2.0
         self._thread = threading.Thread(target=self._run, name="sawyer-engine", daemon=True)
-        # Tokenizing and naming prompts switches settings of the shared tokenizer: one request at a time.
-        self._preparing = threading.Lock()
+        self._preparing = Preparing(catalog)
 
     # What the API asks
 
@@ -144,8 +120,8 @@ class LocalEngine:
         return sum(decoder.running for decoder in list(self._decoders.values()))
 
     async def prepare(self, jobs: Sequence[Job]) -> list[Prepared]:
-        loaded = self._require()
-        return await run_in_threadpool(lambda: [self._prepare(loaded, job) for job in jobs])
+        loaded, refs = self._require(), self.refs
+        return await run_in_threadpool(lambda: [self._preparing.prepare(loaded, refs, job) for job in jobs])
 
     def submit(self, prepared: Sequence[Prepared]) -> LocalReply:
         self._require()
@@ -162,37 +138,11 @@ class LocalEngine:
         return reply
 
     def _require(self) -> Loaded:
-        if self._loaded is not None:
-            return self._loaded
         if self._failure is not None:
-            raise NotReady("The model could not be loaded; GET /readyz says why.", retry_after=None)
-        raise NotReady(LOADING)
-
-    def _prepare(self, loaded: Loaded, job: Job) -> Prepared:
-        if job.stage not in loaded.versions or (job.version and job.version not in self.refs):
-            raise unknown_stage(job.version or job.stage, [*loaded.versions, *self.refs])
-        policy, param = loaded.policy, "messages" if job.prompt is None else "prompt"
-        with self._preparing:
-            if job.prompt is None:
-                ids = policy.chat.encode_prompt(list(job.messages), job.stage)
-            else:
-                ids = policy.chat.encode_raw(job.prompt)
-            prompt = policy.tokenizer.decode(ids, skip_special_tokens=False)
-        room = policy.context - len(ids)
-        if room < 1:
-            raise ContextExceeded(len(ids), policy.context, job.stage, param=param)
-        if not ids:
-            text = f"The prompt has no tokens. Give {param} with at least one word."
-            raise ApiError(400, text, code="empty_prompt", param=param)
-        fitting = job.sampling.model_copy(update={"max_tokens": min(job.sampling.max_tokens, room)})
-        version = job.version or loaded.versions[job.stage]
-        folder = None
-        if job.version and self._catalog and job.stage != "base" and job.version not in policy.stages:
-            try:
-                folder = self._catalog.folder(job.version)
-            except SawyerError as error:
-                raise unservable(job.version, error) from error
-        return LocalPrepared(job, prompt, ids, fitting, version, loaded, folder)
+            raise NotReady(CANNOT, retry_after=None)
+        if self._loaded is None:
+            raise NotReady(LOADING)
+        return self._loaded
 
     # The engine's thread
 
@@ -211,17 +161,40 @@ class LocalEngine:
             self._failure = f"{cause.rstrip('.')}. The server's log says more."
             return
         if self._catalog is not None:
-            threading.Thread(target=self._watch, args=(self._catalog,), name="sawyer-registry", daemon=True).start()
-        while self._wait():
-            self._hear_news()
-            self._admit()
-            for decoder in [each for each in self._decoders.values() if each.running]:
-                rows, started = decoder.running, time.monotonic()
-                decoder.step()
-                if self.on_step is not None:
-                    self.on_step(rows, time.monotonic() - started)
+            watch = RegistryWatch(self._catalog, self._require, self._load, self._announce, self._decline)
+            threading.Thread(target=watch.run, args=(self._closing,), name="sawyer-registry", daemon=True).start()
+        try:
+            while self._wait():
+                self._work()
+        except Exception as error:
+            logger.error("The engine has stopped", exc_info=error)
+            with self._changed:
+                self._failure = (
+                    f"The engine has stopped: {type(error).__name__}. Start the server again; its log says more."
+                )
+                self._closing.set()
+            self._fail_all(NotReady(self._failure, retry_after=None))
+        else:
+            self._fail_all(NotReady(CLOSING))
+
+    def _work(self) -> None:
+        """One round: what was promoted, who can join, a step of every decoder."""
+        self._hear_news()
+        self._admit()
+        self._tell_who_waits()
+        for decoder in [each for each in self._decoders.values() if each.running]:
+            rows, started = decoder.running, time.monotonic()
+            decoder.step()
+            if self.on_step is not None:
+                self.on_step(rows, time.monotonic() - started)
+
+    def _fail_all(self, error: ApiError) -> None:
         for decoder in self._decoders.values():
-            decoder.fail(NotReady(CLOSING))
+            decoder.fail(error)
+        with self._changed:
+            waiting, self._waiting = self._waiting, []
+        for row in waiting:
+            row.fail(error)
 
     def _wait(self) -> bool:
         """Until there is something to do; False when the engine closes."""
@@ -234,9 +207,6 @@ class LocalEngine:
                 if self._waiting or self._news or any(decoder.running for decoder in self._decoders.values()):
                     return True
                 self._changed.wait()
-            for row in self._waiting:
-                row.fail(NotReady(CLOSING))
-            self._waiting = []
             return False
 
     def _admit(self) -> None:
@@ -257,10 +227,18 @@ class LocalEngine:
             try:
                 if isinstance(prepared, LocalPrepared) and prepared.folder is not None and prepared.version:
                     decoder.load({prepared.version: prepared.folder}, self._current())
+                decoder.join(row)
             except SawyerError as error:
                 row.fail(unservable(prepared.version or "", error))
-                continue
-            decoder.join(row)
+            except Exception as error:
+                row.fail(explain(error))
+
+    def _tell_who_waits(self) -> None:
+        """To each request of which nothing has begun, how many such requests come before it."""
+        with self._changed:
+            replies = list(dict.fromkeys(row.reply for row in self._waiting if not row.reply.begun))
+        for place, reply in enumerate(replies):
+            reply.tell_place(place)
 
     def _decoder(self, row: RunningRow) -> Decoder | None:
         loaded = row.prepared.loaded if isinstance(row.prepared, LocalPrepared) else None
@@ -274,30 +252,10 @@ class LocalEngine:
 
     # Promoted versions
 
-    def _watch(self, catalog: Catalog) -> None:
-        """Look at the registry from time to time; what is new is checked here and taken over by the engine's thread."""
-        seen: tuple[int, ...] = ()
-        while not self._closing.wait(WATCH_SECONDS):
-            stamp = catalog.stamp()
-            if stamp == seen:
-                continue
-            try:
-                offer, loaded = catalog.offer(), self._require()
-                news: Loaded | Offer = offer
-                if offer.current["base"] != loaded.versions["base"]:
-                    news = replace(self._load(), refs=offer.refs)
-                else:
-                    for version in offer.current.values():
-                        if version and version not in (*loaded.policy.stages, offer.current["base"]):
-                            catalog.folder(version)  # finds out here, not between two steps, whether it is sound
-            except Exception as error:
-                self._decline(error)
-                seen = stamp
-                continue
-            seen = stamp
-            with self._changed:
-                self._news = news
-                self._changed.notify_all()
+    def _announce(self, news: Loaded | Offer) -> None:
+        with self._changed:
+            self._news = news
+            self._changed.notify_all()
 
     def _hear_news(self) -> None:
         with self._changed:
@@ -340,10 +298,3 @@ class LocalEngine:
         if offer.current != loaded.versions:
             logger.info("now served: %s", ", ".join(sorted(wanted)))
         self._loaded = replace(loaded, versions=offer.current, refs=offer.refs)
-
-
-def unservable(version: str, error: SawyerError) -> ApiError:
-    """A version that is listed and cannot be loaded, as who asked for it sees it."""
-    logger.error("%s cannot be served: %s", version, error)
-    text = f"{version} cannot be served: {without_paths(str(error))}"
-    return ApiError(503, text, code="version_unavailable", param="model")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from serve.engine import Delta, Event, Failed, Finished, Prepared, TokenLogprob
+from serve.engine import Delta, Event, Failed, Finished, Prepared, Queued, TokenLogprob
 from serve.errors import ApiError
 from serve.reply_text import ReplyText, TokenNames
 from serve.row_events import RowEvents
@@ -22,10 +22,17 @@ class LocalReply(RowEvents):
         self._wake = wake
         self.cancelled = False
         self.begun = 0  # rows that were given a place: those with fewest come first
+        self._place: int | None = None
 
     def cancel(self) -> None:
         self.cancelled = True
         self._wake()
+
+    def tell_place(self, ahead: int) -> None:
+        """How many requests come before this one, if that is news; from the engine's thread."""
+        if ahead != self._place:
+            self._place = ahead
+            self.send(Queued(ahead))
 
     def send(self, event: Event) -> None:
         """Hand over an event; from the engine's thread."""

@@ -21,7 +21,8 @@ from sawyer.types import Sampling
 from serve.app import build_app, catalog_of, load_policy
 from serve.engine import Delta, Failed, Job
 from serve.errors import ApiError
-from serve.local import engine as local_engine
+from serve.local import watch
+from serve.local.catalog import Catalog
 from serve.local.engine import LocalEngine
 from tests.serve import tiny
 from tests.serve.live import serving
@@ -58,7 +59,7 @@ def registry(made: dict[str, Path], sawyer_home: Path) -> Registry:
 
 @pytest.fixture
 def engine(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEngine]:
-    monkeypatch.setattr(local_engine, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "WATCH_SECONDS", 0.05)
     recipe = served_recipe()
     engine = LocalEngine(lambda: load_policy(recipe, registry), context=96, catalog=catalog_of(recipe, registry))
     engine.start()
@@ -177,6 +178,19 @@ def test_a_damaged_version_is_told_and_the_old_one_goes_on(engine, registry, mad
     assert ask(engine, job()) == [expected(made, "rlf")]
 
 
+def test_a_registry_that_cannot_be_read_is_told_and_promotions_go_on_afterwards(engine, registry, made, monkeypatch):
+    def unreadable(_catalog: Catalog) -> tuple[int, ...]:
+        raise PermissionError("not yours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalog, "stamp", unreadable)
+        wait_for(lambda: "not served" in (engine.status()[1] or ""))
+        assert ask(engine, job()) == [expected(made, "rlf")]
+    wait_for(lambda: engine.status() == ("ok", None))
+    registry.promote(registry.register("rlf", made["rlf2"], info={}).ref)
+    wait_for(lambda: engine.versions["rlf"] == "rlf@2")
+
+
 def test_an_adapter_that_is_more_than_lora_is_refused_while_others_are_served(engine, registry, made, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -200,7 +214,7 @@ def test_an_adapter_that_is_more_than_lora_is_refused_while_others_are_served(en
 
 def test_versions_are_addressed_over_http(registry, made, sawyer_home, monkeypatch):
     monkeypatch.setenv("SAWYER_RATE_LIMIT", "off")
-    monkeypatch.setattr(local_engine, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "WATCH_SECONDS", 0.05)
     registry.register("rlf", made["rlf2"], info={})
     with serving(build_app(served_recipe(), Home(sawyer_home))) as url:
         wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200, 30)

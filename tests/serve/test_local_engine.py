@@ -15,7 +15,7 @@ from sawyer.recipe import LoraSpec, ModelSpec
 from sawyer.store import FeedbackStore
 from sawyer.types import Sampling
 from serve.app import create_app
-from serve.engine import Delta, Failed, Finished, Job
+from serve.engine import Delta, Failed, Finished, Job, Queued
 from serve.errors import ApiError, ContextExceeded, EngineBusy, NotReady
 from serve.limits import Unlimited
 from serve.local.engine import Loaded, LocalEngine
@@ -78,7 +78,7 @@ async def drain(reply, rows):
         if isinstance(event, Delta):
             assert ends[event.row] is None
             texts[event.row] += event.text
-        else:
+        elif not isinstance(event, Queued):
             ends[event.row] = event
     return list(zip(texts, ends, strict=True))
 
@@ -222,6 +222,33 @@ def test_a_full_queue_refuses_with_a_time_to_come_back(stages):
     assert len(done) >= 2
     assert all(isinstance(end, Finished) for rows in done for _, end in rows)
     engine.close()
+
+
+def test_who_waits_is_told_how_many_come_first(stages):
+    engine = started(LocalEngine(lambda: Loaded(tiny.load(stages), VERSIONS), context=96, max_rows=1))
+
+    async def ask():
+        prepared = await engine.prepare(jobs_for(QUESTION, greedy(30)))
+        replies = [engine.submit(prepared) for _ in range(4)]
+        return [[event.ahead async for event in reply if isinstance(event, Queued)] for reply in replies]
+
+    told = asyncio.run(ask())
+    engine.close()
+    assert told[0] == [] or told[0][-1] == 0
+    assert told[3][0] >= 1 and told[3] == sorted(set(told[3]), reverse=True)
+
+
+def test_an_unforeseen_end_of_the_engine_is_told_and_nobody_hangs(engine, monkeypatch):
+    def broken(_rows, _seconds):
+        raise RuntimeError("no such meter")
+
+    monkeypatch.setattr(engine, "on_step", broken)
+    rows = asyncio.run(collect(engine, jobs_for(QUESTION, greedy())))
+    assert all(isinstance(end, Failed) and end.error.status == 503 for _, end in rows)
+    state, why = engine.status()
+    assert state == "failed" and "RuntimeError" in why
+    with pytest.raises(NotReady):
+        asyncio.run(engine.prepare(jobs_for(QUESTION, greedy())))
 
 
 def test_a_prompt_that_is_too_long_is_refused_and_a_long_reply_is_fitted(engine):

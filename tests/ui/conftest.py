@@ -15,7 +15,7 @@ from ui.screenshots import ARGUMENTS, BROWSERS, find_browser
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-PATIENCE = 20_000  # milliseconds; a machine that trains beside the tests draws slowly
+PATIENCE = 120_000  # milliseconds; a machine that trains beside the tests draws slowly
 
 
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which other modules could not start theirs

@@ -1,4 +1,4 @@
-"""The API's routes with answers from a script, speaking the server's events: ``python -m tests.ui.fake_api 7861``."""
+"""The API's routes with scripted answers, speaking the server's events: ``python -m tests.ui.fake_api PORT PAUSE``."""
 
 import asyncio
 import json
@@ -219,4 +219,5 @@ if __name__ == "__main__":
     from ui.app import mount_ui
 
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 7861
-    uvicorn.run(mount_ui(FakeApi().app(), f"http://127.0.0.1:{port}"), port=port, log_level="info")
+    fake = FakeApi(pause=float(sys.argv[2]) if len(sys.argv) > 2 else 0.02)
+    uvicorn.run(mount_ui(fake.app(), f"http://127.0.0.1:{port}"), port=port, log_level="info")

@@ -187,6 +187,10 @@ def test_settings_take_the_server_s_values() -> None:
     assert defaults["max_tokens"] == {"value": 64, "maximum": 200}
     assert defaults["temperature"] == {"value": 0.5}
     assert settings_defaults(Connection()) == {}
+    info = server(*STAGES).info
+    assert info is not None
+    short = settings_defaults(Connection(info.model_copy(update={"max_tokens": 40})))
+    assert short["max_tokens"] == {"value": 40, "maximum": 40}
 
 
 def test_examples_of_the_server_replace_the_page_s_own() -> None:

@@ -22,8 +22,11 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 PATIENCE = 180_000
 """Milliseconds that an answer may take."""
 
-COLOURS = 128
-"""A page has few colours; this many keep its letters smooth at a third of the size."""
+SCREENS = 1.75
+"""How much of a long page is taken, in heights of the window."""
+
+COLOURS = 256
+"""A page has few colours; this many keep its letters smooth at a fraction of the size."""
 
 
 class View(NamedTuple):
@@ -44,11 +47,15 @@ VIEWS = (
 
 
 class Shot(NamedTuple):
-    """What to take: a page, its path, and how to bring it into the state worth a picture."""
+    """What to take: a page, its path, and how to bring it into the state worth a picture.
+
+    ``whole``: also what lies below the window; not for pages with something that sticks to the window's edge.
+    """
 
     name: str
     path: str
     prepare: Callable[["Page"], None]
+    whole: bool = True
 
 
 def talk(page: "Page") -> None:
@@ -128,12 +135,13 @@ def find_browser() -> str | None:
 
 
 def small(png: bytes) -> bytes:
-    """The picture with a palette, at about a third of its size."""
+    """The picture with a palette. Rare colours count as much as frequent ones: a dot says which stage it is."""
     from PIL import Image
 
     out = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    few = picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
@@ -153,10 +161,11 @@ def _picture(browser: "Browser", url: str, shot: Shot, view: View, caption: str)
         if caption:
             page.evaluate(CAPTION, caption)
         page.evaluate("document.activeElement?.blur(); window.scrollTo(0, 0)")
+        page.mouse.move(0, 0)
         page.wait_for_timeout(700)  # until what moves has come to rest
-        # A phone's page is long: its first two screens tell what it looks like.
-        clip = {"x": 0, "y": 0, "width": view.width, "height": view.height * 2}
-        return page.screenshot(full_page=True, clip=clip) if view.phone else page.screenshot(full_page=True)
+        # Some pages are long; their first screens tell what they look like.
+        clip = {"x": 0, "y": 0, "width": view.width, "height": round(view.height * SCREENS)}
+        return page.screenshot(full_page=True, clip=clip) if shot.whole else page.screenshot()
     finally:
         context.close()
 
@@ -181,7 +190,7 @@ def main() -> None:
     if options.article:
         shots.append(Shot("summaries", "summaries", summarise(options.article)))
     else:
-        shots += [Shot("compare", "", talk), Shot("arena", "arena", talk)]
+        shots += [Shot("compare", "", talk, whole=False), Shot("arena", "arena", talk, whole=False)]
     if options.key:
         shots.append(Shot("review", "review", review(options.key)))
     for path in take(options.url, options.out, shots):

@@ -53,7 +53,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder for the pictures")
     options = parser.parse_args()
     with nano() as url:
-        taken = take(url, options.out, [Shot("compare", "", talk), Shot("arena", "arena", talk)])
+        taken = take(
+            url, options.out, [Shot("compare", "", talk, whole=False), Shot("arena", "arena", talk, whole=False)]
+        )
     api = FakeApi().app()
     FakeAdmin().attach(api)
     made_up = [

@@ -16,7 +16,8 @@ from tests.ui.html import dangers
 from ui.board import findings, texts
 from ui.board.figure_html import csv_text, picture
 from ui.board.figures import figures
-from ui.board.palette import FILE, PAGE
+from ui.board.palette import FILE, PAGE, shades
+from ui.board.plots import every_day
 from ui.board.screen import screen
 from ui.board.svg import WIDTH, steps
 from ui.board.view import Look, Looking, Switch, View
@@ -152,3 +153,14 @@ def test_an_axis_has_round_steps_inside_it() -> None:
     assert steps(0, 1, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert steps(-1.5, 1.5, 4) == [-1, 0, 1]
     assert steps(0, 0) == [0]
+
+
+def test_days_on_which_nobody_voted_are_shown_as_such() -> None:
+    shown = every_day(fake_board.board().days)
+    assert [(day.day[-2:], day.n) for day in shown] == [("18", 32), ("19", 28), ("20", 0), ("21", 58)]
+
+
+def test_versions_of_a_stage_share_its_colour_and_the_latest_is_strongest() -> None:
+    found = shades(["base", "rlf@1", "rlf@2", "tie"])
+    assert found["rlf@1"] < found["rlf@2"] == found["base"] == found["tie"] == 1
+    assert FILE.of("rlf@1") == FILE.of("rlf@2") != FILE.of("sft@1")

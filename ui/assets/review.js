@@ -52,6 +52,12 @@ element.addEventListener("click", (event) => {
   if (pressed?.dataset.act === "leave") { offered = null; sessionStorage.removeItem(KEPT); }
 });
 
+// The next table may be drawn into the element of this one, which remembers how far it was scrolled.
+element.addEventListener("click", (event) => {
+  if (!event.target.closest("[data-act=open], [data-act=show]")) return;
+  for (const table of element.querySelectorAll(".bd-scroll")) table.scrollLeft = 0;
+});
+
 element.addEventListener("focusin", (event) => {
   const at = votes().indexOf(event.target.closest(".rv-item"));
   if (at >= 0) place = at;

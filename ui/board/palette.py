@@ -1,5 +1,6 @@
 """Colours of the plots: custom properties on the page, so that they follow light and dark; fixed ones in a file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -49,3 +50,13 @@ FILE = Palette(
     bad="#a8452f",
     background="#ffffff",
 )
+
+
+def shades(contestants: Sequence[str]) -> dict[str, float]:
+    """How strongly each is drawn: versions of one stage share its colour, the later ones are stronger."""
+    stages = [contestant.partition("@")[0] for contestant in contestants]
+    found = {}
+    for place, (contestant, stage) in enumerate(zip(contestants, stages, strict=True)):
+        later = stages[place + 1 :].count(stage)
+        found[contestant] = max(1 - 0.3 * later, 0.25)
+    return found

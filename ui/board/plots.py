@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 from sawyer.types import DayVotes, Interval, RewardDistribution
-from ui.board.palette import Palette
+from ui.board.palette import Palette, shades
 from ui.board.svg import WIDTH, Scale, circle, hint, line, rect, steps, text
 from ui.numbers import MINUS, contestant_name, signed
 
@@ -14,6 +15,8 @@ Marks = tuple[str, float]
 ROW = 84
 """Height of a row: its name and figures, what is remarked on it and its n, its interval."""
 MARGIN = 22
+DAYS = 30
+"""Columns of the days at most: more would be too thin to see."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,12 @@ def _interval(row: IntervalRow, top: float, scale: Scale, palette: Palette) -> s
 
 def days(each: Sequence[DayVotes], choices: Sequence[str], palette: Palette, *, axis: str) -> Marks:
     """Stacked columns, one a day, at most the last thirty; the choices in their colours."""
-    shown = list(each)[-30:]
-    height, left = 210, 40
+    shown = every_day(each)[-DAYS:]
+    legend, above = _legend(choices, palette)
+    height, left = above + 190, 40
     top = max((day.n for day in shown), default=0) or 1
-    up = Scale(0, top * 1.12, height, 34)
-    marks = _legend(choices, palette)
+    up = Scale(0, top * 1.12, height, above + 16)
+    marks = legend
     for at in (at for at in steps(0, top * 1.12, 4) if at == int(at)):
         marks += line(left, up(at), WIDTH, up(at), palette.line)
         marks += text(left - 8, up(at) + 5, f"{at:.0f}", palette.soft, size=13, anchor="end")
@@ -90,30 +94,45 @@ def days(each: Sequence[DayVotes], choices: Sequence[str], palette: Palette, *, 
     for place, day in enumerate(shown):
         x = left + room * (place + 0.5) - wide / 2
         marks += _stack(day, choices, x, wide, up, palette)
-        if wide >= 22:
+        if wide >= 22 and day.n:
             marks += text(x + wide / 2, up(day.n) - 6, str(day.n), palette.ink, size=13, anchor="middle", bold=True)
         if place % every == 0:
             marks += text(x + wide / 2, height + 19, day.day[5:], palette.soft, size=13, anchor="middle")
     return marks + _caption(axis, height + 42, palette), height + 50
 
 
+def every_day(each: Sequence[DayVotes]) -> list[DayVotes]:
+    """The days in order, with those between them on which nobody voted."""
+    voted = {date.fromisoformat(day.day): day for day in each}
+    if not voted:
+        return []
+    first, last = min(voted), max(voted)
+    between = (first + timedelta(days=passed) for passed in range((last - first).days + 1))
+    return [voted.get(day) or DayVotes(day=day.isoformat(), choices={}, n=0) for day in between]
+
+
 def _stack(day: DayVotes, choices: Sequence[str], x: float, wide: float, up: Scale, palette: Palette) -> str:
     marks, below = "", 0
-    for choice in choices:
+    for choice, strong in shades(choices).items():
         votes = day.choices.get(choice, 0)
-        marks += rect(x, up(below + votes), wide, up(below) - up(below + votes), palette.of(choice)) if votes else ""
+        bar = rect(x, up(below + votes), wide, up(below) - up(below + votes), palette.of(choice), opacity=strong)
+        marks += bar if votes else ""
         below += votes
     parts = ", ".join(f"{contestant_name(choice)} {day.choices.get(choice, 0)}" for choice in choices)
     return hint(marks, f"{day.day}: {day.n} ({parts})")
 
 
-def _legend(names: Sequence[str], palette: Palette) -> str:
-    marks, x = "", 0.0
-    for name in names:
+def _legend(names: Sequence[str], palette: Palette) -> Marks:
+    marks, x, y = "", 0.0, 3.0
+    for name, strong in shades(names).items():
         shown = contestant_name(name)
-        marks += rect(x, 3, 13, 13, palette.of(name), round_by=3) + text(x + 19, 15, shown, palette.ink, size=14)
-        x += 38 + 7.6 * len(shown)
-    return marks
+        room = 38 + 7.6 * len(shown)
+        if x and x + room > WIDTH:
+            x, y = 0.0, y + 22
+        marks += rect(x, y, 13, 13, palette.of(name), round_by=3, opacity=strong)
+        marks += text(x + 19, y + 12, shown, palette.ink, size=14)
+        x += room
+    return marks, y + 17
 
 
 def places(counts: Sequence[int], names: Sequence[str], palette: Palette, *, axis: str) -> Marks:

@@ -6,6 +6,7 @@ from sawyer.types import Board, RoundSummary
 from ui.board import findings, texts
 from ui.board.figure_html import figure_html
 from ui.board.figures import figures
+from ui.board.palette import shades
 from ui.board.view import View
 from ui.numbers import contestant_name, counted, percent
 
@@ -68,14 +69,17 @@ def _totals(board: Board) -> str:
 def _choices(board: Board) -> str:
     """Every choice as its share of all votes: one bar, and the same in words below it."""
     total = sum(board.choices.values()) or 1
-    present = [(choice, board.choices.get(choice, 0)) for choice in [*board.contestants, "tie", "bad"]]
+    strong = shades([*board.contestants, "tie", "bad"])
+    present = [(choice, board.choices.get(choice, 0)) for choice in strong]
     parts = "".join(
-        f'<i data-choice="{escape(_kind(choice))}" style="width:{100 * count / total:.2f}%"></i>'
+        f'<i data-choice="{escape(_kind(choice))}"'
+        f' style="width:{100 * count / total:.2f}%;opacity:{strong[choice]:.2f}"></i>'
         for choice, count in present
         if count
     )
     words = "".join(
-        f'<li><i data-choice="{escape(_kind(choice))}" aria-hidden="true"></i>{escape(contestant_name(choice))}'
+        f'<li><i data-choice="{escape(_kind(choice))}" style="opacity:{strong[choice]:.2f}" aria-hidden="true"></i>'
+        f"{escape(contestant_name(choice))}"
         f" <b>{count}</b> <small>{percent(count / total)}</small></li>"
         for choice, count in present
     )

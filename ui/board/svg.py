@@ -51,10 +51,13 @@ def line(x1: float, y1: float, x2: float, y2: float, colour: str, *, width: floa
     )
 
 
-def rect(x: float, y: float, width: float, height: float, colour: str, *, round_by: float = 0) -> str:
+def rect(
+    x: float, y: float, width: float, height: float, colour: str, *, round_by: float = 0, opacity: float = 1
+) -> str:
+    sheer = "" if opacity == 1 else f' fill-opacity="{opacity:.2f}"'
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}" rx="{round_by:g}"'
-        f' fill="{colour}"/>'
+        f' fill="{colour}"{sheer}/>'
     )
 
 

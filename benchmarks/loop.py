@@ -41,7 +41,7 @@ MEASURED = 200
 # varied as that: whatever it learns makes it less so.
 TINY = (
     "threads=1",
-    "reward.epochs=5",
+    "reward.epochs=6",
     "ppo.steps=40",
     "ppo.batch_size=32",
     "ppo.minibatch_size=16",
@@ -50,6 +50,7 @@ TINY = (
     "ppo.kl.horizon=320",
     "ppo.save_every=20",
     "ppo.sample_every=20",
+    "round.reward_from=nothing",
     "round.gate.distinct=0.6",
 )
 

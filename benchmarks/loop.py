@@ -42,11 +42,12 @@ MEASURED = 200
 TINY = (
     "threads=1",
     "reward.epochs=6",
-    "ppo.steps=60",
+    "ppo.steps=40",
     "ppo.batch_size=32",
     "ppo.minibatch_size=16",
     "ppo.micro_batch=16",
-    "ppo.kl.beta=0.03",
+    "ppo.kl.target=4",
+    "ppo.kl.horizon=320",
     "ppo.save_every=20",
     "ppo.sample_every=20",
     "round.reward_from=nothing",
@@ -95,7 +96,8 @@ class Town:
         for number in range(1, (2 if self.name == "poison" else rounds) + 1):
             ends.append(self.round(number))
             utilities.append(self.utility())
-            say(f"{self.name} {number}: {ends[-1]['state']}, hidden utility {np.mean(utilities[-1]):.3f}")
+            said = f"{ends[-1]['state']}, hidden utility {np.mean(utilities[-1]):.3f}. {' '.join(ends[-1]['reasons'])}"
+            say(f"{self.name} {number}: {said}")
         tests = compare(utilities[0], utilities[-1])
         return {
             "rounds": ends,

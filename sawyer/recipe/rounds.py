@@ -56,6 +56,9 @@ class RoundSpec(Spec):
     start: Literal["current", "sft"] = Field(
         "current", description="where PPO begins: at the current rlf, or at sft; the reference is sft either way"
     )
+    steps: Positive | None = Field(
+        None, description="steps of PPO in a round, which goes on from where rlf is; default: ppo.steps"
+    )
     own_samples: int = Field(0, ge=0, description="pairs of a reference reply above sft's own, for reward and judge")
     judge_seed: Positive = Field(1, description="added to the recipe's seed for the judge")
     judge_text_steps: int = Field(

@@ -95,7 +95,7 @@ class RoundWork:
         recipe, spec = self.recipe, self.recipe.round
         assert recipe.reward is not None and recipe.ppo is not None
         reward = {"sources": self.pair_sources, "held_out": spec.held_out, "own_samples": spec.own_samples}
-        ppo = {"prompts": [self.data(PROMPTS)], "held_out": spec.held_out}
+        ppo = {"prompts": [self.data(PROMPTS)], "held_out": spec.held_out, "steps": spec.steps or recipe.ppo.steps}
         evaluate = {"prompts": [self.data(HELD_OUT)], "limit": spec.prompts}
         return recipe.model_copy(
             update={

@@ -46,7 +46,7 @@ class Here:
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Trains in this process; gives the list of what was started."""
     Here.started = []
-    context = SimpleNamespace(get_context=lambda kind: SimpleNamespace(Process=Here))
+    context = SimpleNamespace(get_context=lambda kind: SimpleNamespace(Process=Here), parent_process=lambda: None)
     monkeypatch.setattr(methods, "multiprocessing", context)
     return Here.started
 

@@ -9,8 +9,10 @@ and start are those of its record is not trained again; one that was interrupted
 import hashlib
 import json
 import multiprocessing
+import os
 import resource
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -91,6 +93,8 @@ def _trained(method: str, recipe: Recipe, home: Home, folder: Path) -> MethodRow
         return MethodRow.model_validate(record["row"])
     spent = float(record.get("seconds", 0.0)) if resume else 0.0
     write_json(file, {"key": key, "seconds": spent})
+    result = folder / f".{method}.result.json"
+    result.unlink(missing_ok=True)  # of a comparison that was killed
     began = time.monotonic()
     # A fresh interpreter: a forked one would begin with the memory of this process.
     process = multiprocessing.get_context("spawn").Process(
@@ -105,8 +109,8 @@ def _trained(method: str, recipe: Recipe, home: Home, folder: Path) -> MethodRow
         raise
     finally:
         spent += time.monotonic() - began
-        told = _read(folder / f".{method}.result.json")
-        (folder / f".{method}.result.json").unlink(missing_ok=True)
+        told = _read(result)
+        result.unlink(missing_ok=True)
         row = MethodRow(method=method, seconds=round(spent, 1), **(told or {"error": _ended(process.exitcode)}))
         write_json(file, {"key": key, "seconds": spent, "version": row.version, "row": row.model_dump(mode="json")})
     if row.error:
@@ -117,6 +121,7 @@ def _trained(method: str, recipe: Recipe, home: Home, folder: Path) -> MethodRow
 def _train_alone(method: str, recipe: Recipe, home: Home, folder: Path, resume: bool) -> None:
     """Train and register in this process; what came of it is written beside the record."""
     quieten()
+    _end_with_parent()
     told: dict[str, Any]
     try:
         parts = current_parts(recipe, home)
@@ -135,6 +140,19 @@ def _train_alone(method: str, recipe: Recipe, home: Home, folder: Path, resume: 
         told = {"error": f"{type(error).__name__}: {error}"}
     told |= {"cpu_seconds": round(time.process_time(), 1), "memory_mib": peak_memory(), "gpu_mib": _gpu_memory()}
     write_json(folder / f".{method}.result.json", told)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it is killed: two trainings in one folder would clash."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def peak_memory() -> float:

@@ -46,7 +46,7 @@ class Here:
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Trains in this process; gives the list of what was started."""
     Here.started = []
-    context = SimpleNamespace(get_context=lambda kind: SimpleNamespace(Process=Here))
+    context = SimpleNamespace(get_context=lambda kind: SimpleNamespace(Process=Here), parent_process=lambda: None)
     monkeypatch.setattr(methods, "multiprocessing", context)
     return Here.started
 
@@ -70,7 +70,12 @@ def world(models: tuple[Path, Path], tmp_path: Path) -> tuple[Recipe, Home]:
         backbone,
         sft={"sources": [{"name": given}], "max_length": 90},
         reward={"sources": [{"name": given}], "held_out": 0.2},
-        ppo={"prompts": [{"name": prompts}], "reward": [{"length": {"target": 3}}], "max_prompt": 40, "held_out": 0.5},
+        ppo={
+            "prompts": [{"name": prompts}],
+            "reward": [{"length": {"target": 3}}],
+            "max_prompt": 40,
+            "max_new_tokens": 8,
+        },
         dpo=small,
         kto=small,
         evaluate={"prompts": [{"name": asked}], "max_new_tokens": 8},

@@ -3,6 +3,7 @@
 Stages answer the same prompts, so comparisons are paired: every test looks at one difference a prompt.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     RowMapping,
@@ -22,7 +23,7 @@ from sawyer.store.schema import completions, conversations, ratings, reviews, tu
 
 _VOTE = [votes.c[name] for name in Vote.__dataclass_fields__ if name in votes.c]
 # Built once: building them anew was a fifth of what storing a vote costs the processor.
-_IDS = bindparam("ids", expanding=True)
+_IDS: BindParameter = bindparam("ids", expanding=True)
 _ANSWERS = select(completions).where(completions.c.turn_id.in_(_IDS)).order_by(completions.c.id)
 _TURNS = select(turns).where(turns.c.id.in_(_IDS))
 _RATING = [ratings.c[name] for name in Rating.__dataclass_fields__]

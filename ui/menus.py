@@ -57,7 +57,13 @@ def examples_html(examples: tuple[str, ...], disabled: bool) -> str:
         button(_short(text), "example", data={"slot": slot}, kind="sw-chip", streams=True, disabled=disabled)
         for slot, text in enumerate(examples)
     )
-    return f'<div class="sw-examples"><span class="sw-try">{escape(texts.EXAMPLES_LABEL)}</span>{chips}</div>'
+    label = escape(texts.EXAMPLES_LABEL)
+    # On a phone the row scrolls; while no button in it takes the focus, it does itself.
+    focus = ' tabindex="0"' if disabled else ""
+    return (
+        f'<div class="sw-examples" role="group" aria-label="{label}"{focus}><span class="sw-try">{label}</span>'
+        f"{chips}</div>"
+    )
 
 
 def revising_html() -> str:

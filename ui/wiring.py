@@ -178,7 +178,9 @@ class Wiring:
         return self._shown(changed) | self._states(connection=after)
 
     def restore(self, chat: Chat, box: str) -> Updates:
-        return {self._widgets["box"]: gr.update(value=box_afterwards(chat, box))}
+        # Untouched where there is nothing to bring back: what is typed meanwhile would be overwritten.
+        after = box_afterwards(chat, box)
+        return {self._widgets["box"]: gr.skip() if after == box else gr.update(value=after)}
 
     def _streaming(self, triggers: list[Any], what: Any, inputs: Widgets) -> None:
         w = self._widgets

@@ -58,7 +58,7 @@ async def _open(service: Service, body: CompareRequest, lineup: Lineup) -> Sessi
             return await service.recorder.join(body.turn_id, messages, "turn_id")
         return await service.recorder.begin(messages, body.conversation_id, body.parent_turn_id)
 
-    return await service.open(jobs, begin, lineup.panes if lineup.named else None)
+    return await service.open(jobs, begin, lineup.panes)
 
 
 class Comparison:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sawyer.store import Completion, Turn
+from sawyer.store.panes import is_blind, panes_of
 from sawyer.types import BLIND_PANES, STAGES, Stage
 from serve.engine import Engine
 from serve.errors import ApiError, NotReady, unknown_stage
@@ -33,11 +34,6 @@ class Lineup:
     @property
     def panes(self) -> list[str]:
         return [place.pane for place in self.places]
-
-    @property
-    def named(self) -> bool:
-        """The panes' names are stored with the answers: their stages alone would not tell which was which."""
-        return self.blind or any(place.version for place in self.places)
 
     def only(self, panes: Sequence[str] | None) -> "Lineup":
         """The panes that are named, in showing order; None: all of them.
@@ -78,22 +74,11 @@ def lineup_of(turn: Turn, engine: Engine, wanted: Sequence[str] | None) -> Lineu
 
     A blind pane is answered by the version that answered it before, while there is one of that name.
     """
-    answers = newest_by_pane(turn)
-    if any(pane in BLIND_PANES for pane in answers):
+    answers = panes_of(turn)
+    if is_blind(turn):
         return Lineup(tuple(_behind(answers[pane], pane, engine) for pane in sorted(answers)), blind=True)
     names = dict.fromkeys([*answers, *(wanted or ())])
     return Lineup(tuple(sorted((_place(engine, name) for name in names), key=_order)))
-
-
-def newest_by_pane(turn: Turn) -> dict[str, Completion]:
-    """Pane -> its newest answer: by the names stored with the answers, else by stage."""
-    named = any(answer.sampling.get("pane") for answer in turn.completions)
-    found = {}
-    for answer in turn.completions:  # oldest first
-        pane = answer.sampling.get("pane") if named else answer.stage
-        if pane:
-            found[pane] = answer
-    return found
 
 
 class RecentLineups:

@@ -90,7 +90,7 @@ class Recorder:
         return turn
 
     async def record(self, turn: TurnRef, prepared: Prepared, finished: Finished, pane: str | None = None) -> Recorded:
-        """Score and store a reply. ``pane`` is the name it was shown under, where its stage does not tell."""
+        """Score and store a reply. ``pane`` is the name it was shown under, if it was."""
         job, cancelled = prepared.job, finished.finish_reason == "cancelled"
         scored = None if cancelled else await self.scorer.score(job.messages, finished.text)
         sampling = prepared.sampling.model_dump() | ({"pane": pane} if pane else {})

@@ -93,7 +93,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Session:
-    """The replies of one request. ``panes`` are the names they are shown under, where their stages do not tell."""
+    """The replies of one request. ``panes`` are the names they are shown under in a comparison."""
 
     service: Service
     turn: TurnRef | None

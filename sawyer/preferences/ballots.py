@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sawyer.store.derive import UNFINISHED
+from sawyer.store.panes import is_blind
 from sawyer.store.records import Completion, Turn, Vote
-from sawyer.types import BLIND_PANES, STAGES
+from sawyer.types import STAGES
 
 By = Literal["stage", "version"]
 
@@ -79,7 +80,7 @@ def _ballot(vote: Vote, turn: Turn) -> Ballot:
         conversation=turn.conversation_id,
         turn=turn.id,
         created=vote.created,
-        blind=any(answer.sampling.get("pane") in BLIND_PANES for answer in turn.completions),
+        blind=is_blind(turn),
         replies=tuple(replies),
         panes=len(shown),
         chosen=chosen,

@@ -3,7 +3,7 @@
 from sawyer.store.records import ANSWER_STAGES, Completion, Turn
 
 LETTERS = ("A", "B", "C")
-PANE = "pane"  # key of `Completion.sampling`: the name that the answer was shown under, where it was not its stage
+PANE = "pane"  # key of `Completion.sampling`: the name that the answer was shown under in a comparison
 
 
 def is_blind(turn: Turn) -> bool:

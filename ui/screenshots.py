@@ -135,13 +135,16 @@ def find_browser() -> str | None:
 
 
 def small(png: bytes) -> bytes:
-    """The picture with a palette. Rare colours count as much as frequent ones: a dot says which stage it is."""
+    """The picture with its most frequent colours as palette: those of the theme stay exactly as they are."""
     from PIL import Image
 
-    out = io.BytesIO()
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    few = picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(out, "PNG", optimize=True)
+    counted: list[tuple[int, tuple[int, int, int]]] = picture.getcolors(picture.width * picture.height)
+    frequent = [colour for _, colour in sorted(counted, reverse=True)[:COLOURS]]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for colour in frequent for part in colour])
+    out = io.BytesIO()
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

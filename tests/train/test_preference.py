@@ -347,6 +347,8 @@ def test_a_recipe_without_data_and_wrong_sizes_are_refused(backbone: Path, data:
     ]:
         with pytest.raises(RecipeError, match=message):
             load_recipe("tiny", [key])
+    tiny = load_recipe("tiny", ["ipo.lr=0.5"])  # the sections of the recipe share an anchor
+    assert tiny.ipo is not None and tiny.dpo is not None and (tiny.ipo.lr, tiny.dpo.lr) == (0.5, 1e-3)
 
 
 def test_stages_that_are_missing_are_named(tmp_path: Path) -> None:

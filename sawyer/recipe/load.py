@@ -89,10 +89,9 @@ def _number(value: Any) -> Any:
 def _assign(data: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         inner = data.get(key)
-        if not isinstance(inner, dict):
-            inner = {}
-            data[key] = inner
-        data = inner
+        # A copy: sections that share a YAML anchor are one object.
+        data[key] = dict(inner) if isinstance(inner, dict) else {}
+        data = data[key]
     data[keys[-1]] = value
 
 

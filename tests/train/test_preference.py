@@ -342,11 +342,13 @@ def test_a_recipe_without_data_and_wrong_sizes_are_refused(backbone: Path, data:
     for key, message in [
         ("dpo.betta=1", "did you mean beta"),
         ("dpo.max_length=4000", "dpo.max_length 4000 exceeds model.context"),
-        ("ipo.batch_size=12", "ipo.batch_size 6 must be a multiple of ipo.micro_batch"),
+        ("ipo.batch_size=12", "ipo.batch_size 12 must be a multiple of ipo.micro_batch"),
         ("kto.micro_batch=1", "kto.micro_batch: input should be greater than or equal to 2"),
     ]:
         with pytest.raises(RecipeError, match=message):
             load_recipe("tiny", [key])
+    tiny = load_recipe("tiny", ["ipo.lr=0.5"])  # the sections of the recipe share an anchor
+    assert tiny.ipo is not None and tiny.dpo is not None and (tiny.ipo.lr, tiny.dpo.lr) == (0.5, 1e-3)
 
 
 def test_stages_that_are_missing_are_named(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +35,10 @@ def make_recipe(folder: Path, backbone: Path, **of_round: Any) -> Recipe:
     )  # fmt: skip
 
 
-def make_home(folder: Path, make: Callable[[Path], Path] = make_ending_backbone) -> tuple[Recipe, Home]:
+def make_home(folder: Path) -> tuple[Recipe, Home]:
     """The recipe and a home with sft@1, rlf@1 (a copy of it) and reward@1 current; no votes yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    backbone = make(folder / "backbone")
+    backbone = make_ending_backbone(folder / "backbone")
     told, home = make_recipe(folder, backbone), Home(folder / "home").ensure()
     registry = Registry.of(told, home)
     mark = fingerprint(backbone, load_config(backbone, told.model))

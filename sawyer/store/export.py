@@ -74,7 +74,7 @@ def export(
     wanted, curation = wanted or FeedbackFilter(), curation or Curation()
     sources = curated_rows(store, form, curation, wanted)
     if not sources:
-        chosen = wanted.model_dump(exclude_none=True)
+        chosen = ", ".join(f"{key} {value}" for key, value in wanted.model_dump(exclude_none=True).items())
         raise NotFound(
             f"There is nothing to export as {form}{f' with {chosen}' if chosen else ' yet'}: such rows come from"
             f" {_SOURCES[form]}. Nothing was written."

@@ -15,6 +15,8 @@ from sawyer.recipe import DataSource, Recipe, RewardPartSpec, load_recipe
 from sawyer.registry import Registry
 from sawyer.rounds import RoundBook, RoundRunning
 from sawyer.runs import MANIFEST
+from sawyer.store import FeedbackStore
+from sawyer.store.forget import forget
 from sawyer.types.rounds import ROUND_STEPS
 from tests.train.round_makers import add_votes, make_home
 from train.round import machine, run_round
@@ -240,6 +242,23 @@ def test_the_snapshot_is_split_by_prompt_and_stays_so_as_votes_come(
     first, second = sides
     assert len(first) < len(second) and all(second[prompt] == side for prompt, side in first.items())
     assert {fold for fold in first.values()} == {True, False}
+
+
+def test_who_asks_to_be_forgotten_is_gone_from_the_snapshots_as_well(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Stubs(monkeypatch)
+    with FeedbackStore.open(asked[1].db_url) as store:
+        asked_by = [(turn.messages[0]["content"], vote.voter) for vote, turn in store.counting_votes()]
+        mine = {asked for asked, voter in asked_by if voter == "v3"} - {q for q, voter in asked_by if voter != "v3"}
+        run_round(*asked, dry_run=True)
+        folder = RoundBook(asked[1], "test").folder(1) / "snapshot"
+        files = [folder / name for name in ("pairs.jsonl", "prompts.jsonl", "held_out.jsonl")]
+        before = [file.read_text() for file in files]
+        forget(store, "v3")
+    for text, file in zip(before, files, strict=True):
+        assert any(json.dumps(question) in text for question in mine)
+        assert file.read_text() and not any(json.dumps(question) in file.read_text() for question in mine)
 
 
 def test_sources_that_are_not_at_hand_are_named_and_left_out(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

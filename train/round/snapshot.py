@@ -12,7 +12,7 @@ from sawyer.errors import DataError, UsageError
 from sawyer.evaluation.prompts import held_out_prompts
 from sawyer.recipe import DataSource
 from sawyer.stage_version import STAGES
-from sawyer.store import FeedbackStore
+from sawyer.store import FeedbackStore, ledger
 from train.round.votes import VotedPair, check_enough, voted_pairs, votes_in
 from train.round.work import EARLIER, HELD_OUT, PAIRS, PROMPTS, RoundWork
 
@@ -41,6 +41,7 @@ def take_snapshot(work: RoundWork) -> dict[str, Any]:
     room = max(spec.earlier * len(asked), work.recipe.ppo.batch_size)
     own = _some(_load(work.recipe.ppo.prompts, load_prompts, seed, left_out), room, draw)
     compared = _compared(work, asked, draw, left_out)
+    _note(work, folder, pairs)
     _write(folder / PAIRS, (_voted(pair) for pair in pairs))
     if earlier:
         _write(folder / EARLIER, (_earlier(pair) for pair in earlier))
@@ -55,6 +56,14 @@ def take_snapshot(work: RoundWork) -> dict[str, Any]:
     refs = {stage: current.ref if (current := work.registry.current(stage)) else None for stage in STAGES}
     counts = {"cast": cast, "votes": votes, "voters": voters, "pairs": len(pairs), "earlier": len(earlier)}
     return {"refs": refs, **counts, "compared": len(compared), "left_out": sorted(set(left_out))}
+
+
+def _note(work: RoundWork, folder: Path, pairs: Sequence[VotedPair]) -> None:
+    """Tell the store which rows will hold people's words: forgetting and redaction follow them."""
+    with FeedbackStore.open(work.home.db_url) as store:
+        ledger.note(store, folder / PAIRS, "preference", [(_voted(pair), pair.origin) for pair in pairs])
+        for name in (PROMPTS, HELD_OUT):
+            ledger.note(store, folder / name, "prompts", [({"prompt": pair.prompt}, pair.origin) for pair in pairs])
 
 
 def _compared(work: RoundWork, asked: Sequence[Any], draw: random.Random, left_out: list[str]) -> list[dict[str, Any]]:

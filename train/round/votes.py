@@ -1,7 +1,7 @@
 """The seam between the store and a round: the pairs that people's votes give, with who cast them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sawyer.curation import TRUSTED, Curation, curated_rows
 from sawyer.data import conversation_key, is_held_out
@@ -20,7 +20,13 @@ class VotedPair:
     chosen: str
     rejected: str
     turn_id: str
+    conversation_id: str
     voter: str | None
+
+    @property
+    def origin(self) -> dict[str, str | None]:
+        """Whose words they are, for the store's ledger of files."""
+        return {"conversation_id": self.conversation_id, "voter": self.voter}
 
 
 def voted_pairs(store: FeedbackStore) -> list[VotedPair]:
@@ -28,7 +34,7 @@ def voted_pairs(store: FeedbackStore) -> list[VotedPair]:
     none that a check doubts unless a reviewer approved it.
     """
     rows = curated_rows(store, "preference", Curation(leave_out=TRUSTED))
-    return [VotedPair(row["prompt"], row["chosen"], row["rejected"], row["turn_id"], row["voter"]) for row in rows]
+    return [VotedPair(**{field.name: row[field.name] for field in fields(VotedPair)}) for row in rows]
 
 
 def votes_in(pairs: Iterable[VotedPair]) -> set[tuple[str, str | None]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sawyer.errors import CheckpointError
 from sawyer.home import Home
-from sawyer.recipe import DataSource, Recipe
+from sawyer.recipe import PREFERENCE_METHODS, DataSource, Recipe
 from sawyer.registry import Registry
 from sawyer.rounds import Diary
 from sawyer.runs import MANIFEST, check_sealed, seal
@@ -97,8 +97,12 @@ class RoundWork:
         reward = {"sources": self.pair_sources, "held_out": spec.held_out, "own_samples": spec.own_samples}
         ppo = {"prompts": [self.data(PROMPTS)], "held_out": spec.held_out, "steps": spec.steps or recipe.ppo.steps}
         evaluate = {"prompts": [self.data(HELD_OUT)], "limit": spec.prompts}
+        # Methods that name data of their own learn from the votes as well; spin learns from conversations.
+        voted = {name: getattr(recipe, name) for name in PREFERENCE_METHODS if name != "spin"}
+        clear = {"sources": None, "held_out": None}
         return recipe.model_copy(
             update={
+                **{name: section.model_copy(update=clear) for name, section in voted.items() if section},
                 "reward": recipe.reward.model_copy(update=reward),
                 "ppo": recipe.ppo.model_copy(update=ppo),
                 "evaluate": recipe.evaluate.model_copy(update=evaluate),

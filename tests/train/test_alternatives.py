@@ -398,7 +398,7 @@ def test_a_resume_of_a_finished_run_registers_and_promotes_nothing(
         run.finish(run.folder / "adapter")
         return run.folder / "adapter"
 
-    monkeypatch.setattr(pipeline, "_train", fake)
+    monkeypatch.setattr(pipeline, "train_into", fake)
     settings = told(backbone, prompts, ppo={"reward": [{"length": {"target": 3}}]})
     home = Home(tmp_path / "home").ensure()
     registry = Registry.of(settings, home)

@@ -21,7 +21,7 @@ def test_a_newcomer_votes_in_three_steps_with_the_keys_and_takes_it_back(visit: 
     fake.holds_after = 30
     visitor = visit()
     page = visitor.page
-    assert page.locator(".sw-hint li").count() == 3
+    page.wait_for_function("document.querySelectorAll('.sw-hint li').length === 3")
     page.locator(".sw-chip").first.click()  # one: an example
     page.wait_for_function(ALL_STREAMING)
     fake.holds_after = None

@@ -1,17 +1,17 @@
 """Recipes: one YAML file that says everything a training run and its evaluation need."""
 
-from sawyer.recipe.alternatives import METHODS, GrpoSpec, Plan, RlooSpec, make_plan, plan_of
+from sawyer.recipe.alternatives import METHODS, GrpoSpec, Plan, RlooSpec, make_plan
 from sawyer.recipe.classifiers import ClassifierSpec
 from sawyer.recipe.load import load_recipe, parse_overrides, save_resolved
+from sawyer.recipe.plans import PreferencePlan, plan_of, preference_plan
+from sawyer.recipe.ppo import PpoSpec
 from sawyer.recipe.preference import (
     PREFERENCE_METHODS,
     DpoSpec,
     IpoSpec,
     KtoSpec,
     OrpoSpec,
-    PreferencePlan,
     SpinSpec,
-    preference_plan,
 )
 from sawyer.recipe.pretraining import BaseSpec, T5Spec
 from sawyer.recipe.reward_parts import RewardPartSpec
@@ -21,7 +21,6 @@ from sawyer.recipe.spec import (
     EvaluateSpec,
     LoraSpec,
     ModelSpec,
-    PpoSpec,
     Recipe,
     RewardSpec,
     ServeSpec,

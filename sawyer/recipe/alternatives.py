@@ -6,15 +6,12 @@ RLOO, and TRL 1.16's configurations.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from sawyer.errors import RecipeError
+from sawyer.recipe.ppo import PpoSpec
 from sawyer.recipe.section import LearningRate, Positive, Spec
-
-if TYPE_CHECKING:
-    from sawyer.recipe.spec import PpoSpec, Recipe
 
 METHODS = ("grpo", "rloo")
 SHARED = ("steps", "batch_size", "minibatch_size", "micro_batch", "epochs", "lr", "clip", "save_every", "sample_every")
@@ -67,7 +64,7 @@ class Plan:
 
     method: str
     spec: GrpoSpec | RlooSpec
-    ppo: "PpoSpec"
+    ppo: PpoSpec
     beta: float
 
     @property
@@ -81,7 +78,7 @@ class Plan:
         return self.ppo.epochs * self.ppo.batch_size // self.ppo.minibatch_size
 
 
-def make_plan(method: str, spec: GrpoSpec | RlooSpec | None, ppo: "PpoSpec | None") -> Plan:
+def make_plan(method: str, spec: GrpoSpec | RlooSpec | None, ppo: PpoSpec | None) -> Plan:
     """Fill in a method's section from ``ppo``; a missing section is one of defaults.
 
     Raises:
@@ -104,19 +101,7 @@ def make_plan(method: str, spec: GrpoSpec | RlooSpec | None, ppo: "PpoSpec | Non
     return Plan(method, spec, merged, beta)
 
 
-def plan_of(method: str, recipe: "Recipe") -> Plan:
-    """The settings of ``method`` for a recipe, whether or not it has a section for it.
-
-    Raises:
-        RecipeError: there is no ``ppo`` section, or batches do not divide; the keys are named.
-    """
-    try:
-        return make_plan(method, getattr(recipe, method), recipe.ppo)
-    except ValueError as error:
-        raise RecipeError(f"The recipe {recipe.name} cannot be trained by {method}: {error}.") from error
-
-
-def _check_batches(method: str, spec: GrpoSpec | RlooSpec, merged: "PpoSpec") -> None:
+def _check_batches(method: str, spec: GrpoSpec | RlooSpec, merged: PpoSpec) -> None:
     """Raise ValueError unless groups, minibatches and micro-batches divide what they are parts of."""
 
     def name(key: str) -> str:

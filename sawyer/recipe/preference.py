@@ -6,17 +6,12 @@ which train whole models. Sources of the defaults: Rafailov et al. 2023 (DPO), A
 al. 2024 (KTO), Hong et al. 2024 (ORPO), Chen et al. 2024 (SPIN), and TRL 1.16's configurations.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from sawyer.errors import RecipeError
 from sawyer.recipe.section import Fraction, LearningRate, Positive, Spec
 from sawyer.recipe.source import DataSource
-
-if TYPE_CHECKING:
-    from sawyer.recipe.spec import Recipe
 
 PREFERENCE_METHODS = ("dpo", "ipo", "kto", "orpo", "spin")
 
@@ -96,33 +91,3 @@ class SpinSpec(PreferenceSpec):
     decode_batch: Positive = Field(32, description="opponents' replies made at a time")
     beta: float = Field(0.1, gt=0, description="how strongly an iterate is held to the one before")
     lr: LearningRate = 5e-6
-
-
-@dataclass(frozen=True)
-class PreferencePlan:
-    """A run of ``method`` with everything filled in."""
-
-    method: str
-    spec: DpoSpec | IpoSpec | KtoSpec | OrpoSpec | SpinSpec
-    sources: list[DataSource]
-    held_out: float
-
-
-def preference_plan(method: str, recipe: "Recipe") -> PreferencePlan:
-    """The settings of ``method`` for a recipe, whether or not it has a section for it.
-
-    Raises:
-        RecipeError: no section names data; the keys are named.
-    """
-    kinds: dict[str, Any] = {"dpo": DpoSpec, "ipo": IpoSpec, "kto": KtoSpec, "orpo": OrpoSpec, "spin": SpinSpec}
-    spec = getattr(recipe, method) or kinds[method]()
-    name = "sft" if method == "spin" else "reward"
-    shared = getattr(recipe, name)
-    sources = spec.sources or (shared.sources if shared else None)
-    if sources is None:
-        raise RecipeError(
-            f"The recipe {recipe.name} has no data for {method}: add {name}.sources, which it learns from by default, "
-            f"or {method}.sources."
-        )
-    held_out = spec.held_out if spec.held_out is not None else shared.held_out if shared else 0.1
-    return PreferencePlan(method, spec, sources, held_out)

@@ -87,8 +87,10 @@ class Bench:
         from sawyer.recipe import load_recipe
         from sawyer.registry import Registry
         from serve.app import load_policy
+        from serve.kernels import keep_few_kernels
         from serve.local.engine import LocalEngine
 
+        keep_few_kernels()  # as the server does
         recipe = load_recipe("nano")
         registry = Registry.of(recipe, Home(home).ensure())
         self.steps = 0  # of the engine

@@ -49,15 +49,6 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def keep_few_kernels(count: int = 64) -> None:
-    """Let oneDNN keep so many of the kernels it makes for each shape, instead of 1,024. Before torch computes anything.
-
-    A server meets every number of rows and every length of prompt. At some 70 KiB a kernel, its memory would go on
-    growing for many minutes; a step needs five of them.
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(count))
-
-
 def release_memory() -> None:
     """Give freed memory back to the system, where the C library keeps it (glibc).
 

@@ -28,6 +28,7 @@ from serve.cors import CorsMiddleware, origins_from_environment
 from serve.drain import Drain, DrainMiddleware
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
+from serve.kernels import keep_few_kernels
 from serve.limits import LimitMiddleware, RateLimit, rate_limit_from_environment
 from serve.local.catalog import Catalog
 from serve.local.engine import Loaded, LocalEngine
@@ -154,6 +155,7 @@ def build_app(
             f"Recipe {recipe.name} has no trained model in {home.registry} yet. Train it with `sawyer pipeline "
             f"{recipe.name}`, or name another home with --home DIR."
         )
+    keep_few_kernels()
     # One at a time: transformers imports its parts when they are first used, which two threads at once break.
     loading = threading.Lock()
 
@@ -223,10 +225,9 @@ def load_policy(recipe: Recipe, registry: Registry) -> Loaded:
     Raises:
         ModelError, CheckpointError: something is missing, corrupt or does not fit.
     """
-    from sawyer.compute import keep_few_kernels, set_threads
+    from sawyer.compute import set_threads
     from sawyer.models import Policy
 
-    keep_few_kernels()
     set_threads(recipe.threads)
     catalog = catalog_of(recipe, registry)
     offer = catalog.offer()

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
+from sawyer.backbone import load_backbone
 from sawyer.chat import ChatFormat
 from sawyer.compute import pick_device
 from sawyer.errors import ModelError
 from sawyer.fused import can_merge, lora_layers, merged
 from sawyer.loading import (
     explain_foreign,
-    explain_missing,
     explain_unreadable,
     left_out,
     load_config,
@@ -71,7 +71,7 @@ class Policy:
         where = device if isinstance(device, torch.device) else pick_device(device)
         config = load_config(backbone, spec)
         tokenizer = load_tokenizer(spec.tokenizer or backbone, spec)
-        model = _load_backbone(str(backbone), config, spec, where)
+        model = load_backbone(str(backbone), config, spec, where)
         policy = cls(model, tokenizer, spec, fingerprint(backbone, config))
         for stage, folder in (adapters or {}).items():
             policy.load_adapter(stage, Path(folder))
@@ -280,39 +280,3 @@ def fingerprint(backbone: str | Path, config: Any) -> str:
                 stream.seek(size * part // 17)
                 digest.update(stream.read(65536))
     return digest.hexdigest()[:16]
-
-
-def _load_backbone(name: str, config: Any, spec: ModelSpec, device: torch.device) -> Any:
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, BitsAndBytesConfig
-
-    if Path(name).is_dir():
-        refuse_pickle(Path(name))
-    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    options: dict[str, Any] = {"config": config, "use_safetensors": True, "trust_remote_code": spec.trust_remote_code}
-    if spec.attention != "auto":
-        options["attn_implementation"] = spec.attention
-    if spec.dtype != "auto":
-        options["dtype"] = getattr(torch, spec.dtype)
-    else:
-        options["dtype"] = torch.float32 if device.type == "cpu" else "auto"
-    if spec.quantization == "nf4":
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16 if options["dtype"] == "auto" else options["dtype"],
-        )
-        options["device_map"] = {"": device}
-    try:
-        model = kind.from_pretrained(name, revision=spec.revision, **options)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise ModelError(explain_missing("backbone", name, "model.backbone", error)) from error
-    except Exception as error:  # see Policy.load_adapter
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise ModelError(explain_unreadable("backbone", Path(name), error)) from error
-    model.requires_grad_(False)
-    head = model.get_output_embeddings()
-    if head is not None:  # the last position of every row is a slice: torch would copy the head's weight for each row
-        head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
-    return model if spec.quantization == "nf4" else model.to(device)

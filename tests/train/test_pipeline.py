@@ -13,7 +13,7 @@ import pytest
 
 from sawyer.errors import UsageError
 from sawyer.home import Home
-from sawyer.recipe import load_recipe
+from sawyer.recipe import PREFERENCE_METHODS, load_recipe
 from sawyer.registry import Registry
 from train.pipeline import Parts, run_step, steps_of
 
@@ -163,6 +163,7 @@ def test_the_7b_recipe_runs_on_a_small_llama_checkpoint(
         f"reward.model={tiny_classifier}",
         "sft.sources=[{name: starter/conversations, limit: 48}]",
         "sft.max_length=128",
+        *(f"{method}=null" for method in PREFERENCE_METHODS),  # no steps of the pipeline
         "sft.optimizer=adamw_torch",
         "reward.sources=[{name: starter/pairs, limit: 64}]",
         "reward.max_length=64",

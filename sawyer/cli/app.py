@@ -1,7 +1,6 @@
 """The command `sawyer`: one small function a command, heavy imports inside, errors as one paragraph."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from sawyer import __version__
 from sawyer.cli import feedback, keys, models
 from sawyer.cli.evaluate import evaluate
 from sawyer.cli.methods import compare_methods
+from sawyer.cli.options import HomeOption, RecipeArgument, SetOption
 from sawyer.cli.rounds import round_
 from sawyer.errors import SawyerError
 from sawyer.quiet import quieten
@@ -28,9 +28,6 @@ app.command()(evaluate)
 app.command()(compare_methods)
 app.command("round")(round_)
 
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or name, such as nano.")]
-HomeOption = Annotated[Path | None, typer.Option("--home", help="State folder (default: $SAWYER_HOME or ./.sawyer).")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
 DrainOption = Annotated[
     float, typer.Option("--drain-seconds", min=0, help="Longest wait for running replies when told to end.")

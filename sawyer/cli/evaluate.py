@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from sawyer.cli.options import HomeOption, RecipeArgument, SetOption
+
 
 def evaluate(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or name, such as nano.")],
+    recipe: RecipeArgument,
     stages: Annotated[
         str | None,
         typer.Option(help="Stages or versions in the order of comparison, such as base,sft,rlf@1,rlf@2. Default: all."),
@@ -15,12 +17,8 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report. Default: runs/RECIPE/evaluate in the home.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")
-    ] = None,
-    home: Annotated[
-        Path | None, typer.Option("--home", help="State folder (default: $SAWYER_HOME or ./.sawyer).")
-    ] = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
 ) -> None:
     """Compare the stages on held-out prompts: rewards, tests, KL, length, variety, samples, plots."""
     from rich.console import Console

@@ -19,6 +19,7 @@ from sawyer.cli.feedback_filter import (
     VoterOption,
     make_filter,
 )
+from sawyer.cli.options import HomeOption, open_store
 
 if TYPE_CHECKING:
     from sawyer.curation import Curation
@@ -34,10 +35,6 @@ app.command("import")(feedback_files.import_data)
 app.command("backup")(feedback_files.backup)
 app.command("restore")(feedback_files.restore)
 
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="State folder.", show_default="$SAWYER_HOME or ./.sawyer")
-]
-
 
 @app.command()
 def stats(
@@ -47,10 +44,8 @@ def stats(
     """Count what was asked, answered and voted, and the training rows it gives."""
     from sawyer.curation import curated_rows
     from sawyer.curation.rows import FORMS
-    from sawyer.home import Home
-    from sawyer.store import FeedbackStore
 
-    with FeedbackStore.open(Home.find(home).ensure().db_url) as store:
+    with open_store(home) as store:
         numbers = store.stats()
         numbers["training_rows"] = {form: len(curated_rows(store, form)) for form in FORMS}
     if as_json:
@@ -88,14 +83,12 @@ def export(
     cap: Annotated[float, typer.Option(min=0.01, max=1, help="Largest share of the rows from one voter.")] = 0.2,
 ) -> None:
     """Write the feedback in TRL's formats, with a dataset card; datasets.load_dataset reads the file."""
-    from sawyer.home import Home
-    from sawyer.store import FeedbackStore
     from sawyer.store.export import export as write
 
     wanted = make_filter(since, until, state=state, choice=choice, voter=voter, finding=finding, text=text, blind=blind,
                          edited=edited)  # fmt: skip
     curation = _curation(trusted, split, share, cap)
-    with FeedbackStore.open(Home.find(home).ensure().db_url) as store:
+    with open_store(home) as store:
         count = write(store, out, form, overwrite=overwrite, wanted=wanted, curation=curation)  # type: ignore[arg-type]
     typer.echo(f"{count} {form} rows written to {out}")
 

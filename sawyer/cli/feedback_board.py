@@ -1,15 +1,13 @@
 """`sawyer feedback board`: what the votes say, from the store, without a server."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sawyer.cli.options import HomeOption, open_store
+
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="State folder.", show_default="$SAWYER_HOME or ./.sawyer")
-]
 
 
 def board(
@@ -29,9 +27,7 @@ def board(
 
     from sawyer.cli.board_table import print_board
     from sawyer.errors import UsageError
-    from sawyer.home import Home
     from sawyer.preferences import ballots, make_board
-    from sawyer.store import FeedbackStore
     from sawyer.types import BoardQuery
 
     if by not in ("stage", "version"):
@@ -40,7 +36,7 @@ def board(
         raise UsageError(f"--since {since} is not before --until {until}. Swap them or leave one out.")
     times = {name: at.replace(tzinfo=UTC).timestamp() for name, at in (("since", since), ("until", until)) if at}
     query = BoardQuery.model_validate({"by": by, "blind": blind} | times)
-    with FeedbackStore.open(Home.find(home).ensure().db_url) as store:
+    with open_store(home) as store:
         found = make_board(ballots(store.counting_votes()), query, updated=time.time())
     if as_json:
         typer.echo(found.model_dump_json())

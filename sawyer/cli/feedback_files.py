@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="State folder.", show_default="$SAWYER_HOME or ./.sawyer")
-]
+from sawyer.cli.options import HomeOption
+
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 

@@ -1,5 +1,6 @@
 """`sawyer feedback review`, `voters`, `forget`: reading votes through, deciding on them, removing a person."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from sawyer.cli.feedback_filter import (
     VoterOption,
     make_filter,
 )
+from sawyer.cli.options import HomeOption, open_store
 
 if TYPE_CHECKING:
     from sawyer.store import FeedbackStore, Turn, Vote
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Read votes through; approve, reject or flag them.")
 
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="State folder.", show_default="$SAWYER_HOME or ./.sawyer")
-]
 VotesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="[VOTE]...", help="Ids of votes, or their first characters.")
 ]
@@ -54,7 +53,7 @@ def list_votes(
         state=state, choice=choice, voter=voter, finding=finding, text=text, blind=blind, edited=edited
     )
     console = Console()
-    with _open(home) as store:
+    with open_store(home) as store:
         shown = 0
         for vote, turn, found in islice(_matching(store, wanted), limit):
             shown += 1
@@ -62,43 +61,27 @@ def list_votes(
     console.print(f"{shown} votes shown" if shown else "No votes match.")
 
 
-@app.command()
-def approve(
-    votes: VotesArgument = None,
-    note: NoteOption = None,
-    finding: FindingOption = None,
-    voter: VoterOption = None,
-    home: HomeOption = None,
-    yes: YesOption = False,
-) -> None:
-    """Approve votes: they teach, whatever a machine noticed."""
-    _decide("approved", votes, note, finding, voter, home, yes)
+def _decision(state: str) -> Callable[..., None]:
+    """The command that brings votes into a state."""
+
+    def decide(
+        votes: VotesArgument = None,
+        note: NoteOption = None,
+        finding: FindingOption = None,
+        voter: VoterOption = None,
+        home: HomeOption = None,
+        yes: YesOption = False,
+    ) -> None:
+        _decide(state, votes, note, finding, voter, home, yes)
+
+    return decide
 
 
-@app.command()
-def reject(
-    votes: VotesArgument = None,
-    note: NoteOption = None,
-    finding: FindingOption = None,
-    voter: VoterOption = None,
-    home: HomeOption = None,
-    yes: YesOption = False,
-) -> None:
-    """Reject votes: they count nowhere and teach nothing."""
-    _decide("rejected", votes, note, finding, voter, home, yes)
-
-
-@app.command()
-def flag(
-    votes: VotesArgument = None,
-    note: NoteOption = None,
-    finding: FindingOption = None,
-    voter: VoterOption = None,
-    home: HomeOption = None,
-    yes: YesOption = False,
-) -> None:
-    """Flag votes for a later decision: they count, and teach nothing until then."""
-    _decide("flagged", votes, note, finding, voter, home, yes)
+app.command("approve", help="Approve votes: they teach, whatever a machine noticed.")(_decision("approved"))
+app.command("reject", help="Reject votes: they count nowhere and teach nothing.")(_decision("rejected"))
+app.command("flag", help="Flag votes for a later decision: they count, and teach nothing until then.")(
+    _decision("flagged")
+)
 
 
 def voters(home: HomeOption = None) -> None:
@@ -110,7 +93,7 @@ def voters(home: HomeOption = None) -> None:
     from sawyer.store.browse import standing_votes
 
     table = Table("voter", "name", "votes", "median seconds", "favourite place", "agrees with others", "findings")
-    with _open(home) as store:
+    with open_store(home) as store:
         for each in analyse(standing_votes(store)).voters:
             seconds = "–" if each.median_seconds is None else f"{each.median_seconds:.1f}"
             share = "–" if each.favourite_share is None else f"{each.favourite_position} ({each.favourite_share:.0%})"
@@ -128,7 +111,7 @@ def forget(
     """Remove a person's votes, thumbs and chats from the database and from files that were made of it."""
     from sawyer.store.forget import forget as remove
 
-    with _open(home) as store:
+    with open_store(home) as store:
         if not yes:
             typer.confirm(f"Remove everything of {voter}? This cannot be undone", abort=True)
         done = remove(store, voter)
@@ -154,7 +137,7 @@ def _decide(
 
     if bool(ids) == (finding is not None or voter is not None):
         raise UsageError("Name votes by their ids, or choose them by --finding or --voter: one of the two.")
-    with _open(home) as store:
+    with open_store(home) as store:
         if ids:
             chosen = [_full(store, given) for given in ids]
         else:
@@ -169,13 +152,6 @@ def _decide(
     typer.echo(f"{count} votes {state}")
 
 
-def _open(home: Path | None) -> "FeedbackStore":
-    from sawyer.home import Home
-    from sawyer.store import FeedbackStore
-
-    return FeedbackStore.open(Home.find(home).ensure().db_url)
-
-
 def _full(store: "FeedbackStore", given: str) -> str:
     """The id of the one vote that begins so."""
     from sawyer.errors import UsageError
@@ -188,11 +164,11 @@ def _full(store: "FeedbackStore", given: str) -> str:
 
 def _matching(store: "FeedbackStore", wanted: "FeedbackFilter") -> "list[tuple[Vote, Turn, list[Finding]]]":
     from sawyer.curation import analyse
-    from sawyer.store.browse import matches, standing_votes
+    from sawyer.store.browse import matching_votes, standing_votes
 
     found = analyse(standing_votes(store)).findings
-    votes = standing_votes(store, wanted, newest_first=True)
-    return [(v, turn, found.get(v.id, [])) for v, turn in votes if matches(wanted, v, turn, found.get(v.id, []))]
+    votes = matching_votes(store, wanted, found, newest_first=True)
+    return [(vote, turn, found.get(vote.id, [])) for vote, turn in votes]
 
 
 def _told(vote: "Vote", turn: "Turn", found: "list[Finding]") -> str:

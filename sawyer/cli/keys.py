@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sawyer.cli.options import HomeOption
+
 if TYPE_CHECKING:
     from serve.keys import KeyFile
 
 app = typer.Typer(no_args_is_help=True, help="API keys of the server of a home.")
-
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="State folder.", show_default="$SAWYER_HOME or ./.sawyer")
-]
 
 
 @app.command()

@@ -1,22 +1,19 @@
 """`sawyer compare-methods`: the ways to train rlf side by side."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from sawyer.cli.options import HomeOption, RecipeArgument, SetOption
 
 DEFAULT = "ppo,dpo,ipo,kto,orpo,spin"
 
 
 def compare_methods(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or name, such as nano.")],
+    recipe: RecipeArgument,
     methods: Annotated[str, typer.Option(help="Of ppo, grpo, rloo, dpo, ipo, kto, orpo and spin.")] = DEFAULT,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")
-    ] = None,
-    home: Annotated[
-        Path | None, typer.Option("--home", help="State folder (default: $SAWYER_HOME or ./.sawyer).")
-    ] = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
 ) -> None:
     """Train rlf by several methods from one SFT and compare the results; nothing is promoted. Run again to go on."""
     from rich.console import Console

@@ -5,15 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sawyer.cli.options import HomeOption, RecipeArgument
+
 if TYPE_CHECKING:
     from sawyer.registry import Registry
 
 app = typer.Typer(no_args_is_help=True, help="The versions of the trained stages.")
-
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or name.")]
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="State folder.", show_default="$SAWYER_HOME or ./.sawyer")
-]
 
 
 @app.command("list")

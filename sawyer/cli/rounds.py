@@ -6,11 +6,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sawyer.cli.options import HomeOption, RecipeArgument, SetOption
 from sawyer.errors import GateRefused, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -23,17 +23,15 @@ NICE = 10  # a round that a server has started leaves the processor to it
 
 
 def round_(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or name, such as nano.")],
+    recipe: RecipeArgument,
     method: Annotated[str, typer.Option(help="How rlf is trained: ppo, or another method of `sawyer train`.")] = "ppo",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but promote.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the round that was interrupted.")] = False,
     every: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Wait for N new votes, run a round, and again, for ever.")
     ] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")] = None,
-    home: Annotated[
-        Path | None, typer.Option("--home", help="State folder (default: $SAWYER_HOME or .sawyer).")
-    ] = None,
+    overrides: SetOption = None,
+    home: HomeOption = None,
     begun: Annotated[int | None, typer.Option(hidden=True, help="A round that a server has begun.")] = None,
     lock: Annotated[int | None, typer.Option(hidden=True, help="The open file of its lock.")] = None,
 ) -> None:

@@ -3,7 +3,7 @@
 Text is searched in Python: SQLite knows the case of ASCII alone, and questions are JSON in the database.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, func, select
@@ -51,6 +51,15 @@ def standing_votes(
         if len(found) < _CHUNK:
             return
         last = found[-1][0].seq
+
+
+def matching_votes(
+    store: FeedbackStore, wanted: FeedbackFilter, findings: Mapping[str, Collection[str]], *, newest_first: bool = False
+) -> Iterator[tuple[Vote, Turn]]:
+    """The standing votes that are wanted, with their turns. ``findings`` are those of each vote, by id."""
+    for vote, turn in standing_votes(store, wanted, newest_first=newest_first):
+        if matches(wanted, vote, turn, findings.get(vote.id, ())):
+            yield vote, turn
 
 
 def count_standing(store: FeedbackStore, wanted: FeedbackFilter) -> int:

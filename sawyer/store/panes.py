@@ -1,14 +1,14 @@
 """Which answers of a turn were on the screen, and what their panes were called. Pure functions on one turn."""
 
 from sawyer.store.records import ANSWER_STAGES, Completion, Turn
+from sawyer.types import BLIND_PANES
 
-LETTERS = ("A", "B", "C")
 PANE = "pane"  # key of `Completion.sampling`: the name that the answer was shown under in a comparison
 
 
 def is_blind(turn: Turn) -> bool:
     """Whether people did not know which stage was which: the panes are letters."""
-    return any(answer.sampling.get(PANE) in LETTERS for answer in turn.completions)
+    return any(answer.sampling.get(PANE) in BLIND_PANES for answer in turn.completions)
 
 
 def panes_of(turn: Turn) -> dict[str, Completion]:
@@ -19,7 +19,7 @@ def panes_of(turn: Turn) -> dict[str, Completion]:
     """
     if is_blind(turn):
         lettered = {answer.sampling.get(PANE): answer for answer in turn.completions}
-        return {pane: lettered[pane] for pane in LETTERS if pane in lettered}
+        return {pane: lettered[pane] for pane in BLIND_PANES if pane in lettered}
     newest = sorted({identity(answer): answer for answer in turn.completions}.values(), key=lambda answer: answer.id)
     shared = {stage for stage in ANSWER_STAGES if sum(answer.stage == stage for answer in newest) > 1}
     by_name = {_name(answer, answer.stage in shared): answer for answer in newest}

@@ -1,6 +1,5 @@
 """Reading feedback through and deciding on it."""
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from sawyer.store.browse import (
     Decision,
     count_standing,
     decided_by_database,
-    matches,
+    matching_votes,
     newest_decisions,
     standing_votes,
 )
@@ -84,9 +83,8 @@ def _page(store: FeedbackStore, insight: Insight, query: FeedbackQuery) -> Feedb
         total = count_standing(store, query)
         shown = list(islice(standing_votes(store, query, newest_first=True, before=query.before), query.limit + 1))
     else:
-        matching = _matching(store, query, found)
         total, shown = 0, []
-        for vote, turn in matching:
+        for vote, turn in matching_votes(store, query, found, newest_first=True):
             total += 1
             if len(shown) <= query.limit and (query.before is None or vote.seq < query.before):
                 shown.append((vote, turn))
@@ -97,14 +95,6 @@ def _page(store: FeedbackStore, insight: Insight, query: FeedbackQuery) -> Feedb
         items=[_item(vote, turn, found.get(vote.id, []), decisions.get(vote.id)) for vote, turn in shown],
         next=str(shown[-1][0].seq) if more else None,
     )
-
-
-def _matching(
-    store: FeedbackStore, query: FeedbackQuery, found: dict[str, list[Finding]]
-) -> Iterator[tuple[Vote, Turn]]:
-    for vote, turn in standing_votes(store, query, newest_first=True):
-        if matches(query, vote, turn, found.get(vote.id, [])):
-            yield vote, turn
 
 
 def _item(vote: Vote, turn: Turn, found: list[Finding], decision: Decision | None) -> FeedbackItem:

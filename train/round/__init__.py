@@ -1,5 +1,5 @@
 """One feedback round: snapshot, reward, normalise, rlf, evaluate, gate, promote. See docs/rounds.md."""
 
-from train.round.machine import check_recipe, continue_round, methods_of_round, run_round
+from train.round.machine import check_recipe, continue_round, run_round
 
-__all__ = ["check_recipe", "continue_round", "methods_of_round", "run_round"]
+__all__ = ["check_recipe", "continue_round", "run_round"]

@@ -1,8 +1,6 @@
 """Candidate and current version answer the same held-out prompts; three reward models, one test of knowledge."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +11,12 @@ from sawyer.evaluation.evaluate import evaluate
 from sawyer.evaluation.knowledge import ask_knowledge
 from sawyer.evaluation.report import Report
 from sawyer.evaluation.text_metrics import mean_repetition
+from sawyer.lines import objects
 from sawyer.rounds.gate import Examination, Knowledge, Scores, Trust, judge_candidate, reasons
 from sawyer.runs import write_json
 from sawyer.scoring import TextScorer, display_scorer, with_own
 from sawyer.types.rounds import GateCondition, RoundSample
-from train.round.rewards import JUDGE_FOLD, kept, scorer_of, test
+from train.round.rewards import kept, scorer_of
 from train.round.work import RoundWork
 
 SHOWN = 12
@@ -39,7 +38,7 @@ def examine(work: RoundWork) -> dict[str, Any]:
     assert parts.reward is not None
     models = replace(models, scorer=_new_reward(work, models), reward_name=work.results["rlf"]["reward"])
     report = evaluate(recipe, work.home, stages=names, out=work.folder("evaluate") / "report", models=models)
-    rows = _answers(work.folder("evaluate") / "report" / "answers.jsonl")
+    rows = list(objects(work.folder("evaluate") / "report" / "answers.jsonl"))
     prompts = [row["messages"] for row in rows]
     told = {name: [reply for row in rows for reply in row["replies"] if reply["stage"] == name] for name in names}
     current, candidate = told[record.current], told[record.candidate]
@@ -56,8 +55,8 @@ def examine(work: RoundWork) -> dict[str, Any]:
         "judge": _scores(scorer_of(recipe, judge), prompts, current, candidate),
         "before": None if before is None else _scores(scorer_of(recipe, before), prompts, current, candidate),
         "lengths": [[reply["tokens"] for reply in side] for side in (current, candidate)],
-        "trust": _listed(test(work, parts.reward, 0)),
-        "judge_trust": _listed(test(work, judge, JUDGE_FOLD)),
+        "trust": work.results["reward"]["reward"],
+        "judge_trust": work.results["reward"]["judge"],
         "kept": None if change is None else change.tolist(),
         "kl": _kl(report, reference, record.candidate),
         "repetition": [mean_repetition([reply["text"] for reply in side]) for side in (current, candidate)],
@@ -140,17 +139,8 @@ def _new_reward(work: RoundWork, models: Models) -> TextScorer:
     )
 
 
-def _answers(file: Path) -> list[dict[str, Any]]:
-    # Not splitlines: replies may hold other line separators.
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
-
-
 def _scores(scorer: TextScorer, prompts: list[Any], *sides: list[dict[str, Any]]) -> list[list[float]]:
     return [scorer.score(prompts, [reply["text"] for reply in side]).tolist() for side in sides]
-
-
-def _listed(trust: Trust) -> dict[str, Any]:
-    return {"shares": trust.shares.tolist(), "pairs": trust.pairs}
 
 
 def _kl(report: Report, reference: str, candidate: str) -> float | None:

@@ -24,11 +24,6 @@ from train.round.work import RoundWork
 Work = Callable[[RoundWork], dict[str, Any]]
 
 
-def methods_of_round() -> tuple[str, ...]:
-    """How rlf can be trained in a round."""
-    return RLF
-
-
 def run_round(
     recipe: Recipe, home: Home, *, method: str = "ppo", dry_run: bool = False, resume: bool = False
 ) -> RoundRecord:

@@ -25,19 +25,20 @@ JUDGE_FOLD = 1
 
 
 def train_rewards(work: RoundWork) -> dict[str, Any]:
-    """Train both and test them.
+    """Train both and test them; returns what each test found (JSON), as the gate wants it.
 
     Raises:
         GateRefused: one of them does not surely agree with held-out votes more often than chance.
     """
     gate = work.recipe.round.gate
-    conditions = []
+    conditions, figures = [], dict[str, Any]()
     for name, recipe, fold in (("reward", reward_recipe(work), 0), ("judge", judge_recipe(work), JUDGE_FOLD)):
         with Run(
             work.folder("reward") / name, step="reward" if fold == 0 else "reward.judge", recipe=recipe, resume=True
         ) as run:
             model = run.folder / "model" if run.finished else train_reward(recipe, run, *_policy(work))
         trust = test(work, model, fold)
+        figures[name] = {"shares": trust.shares.tolist(), "pairs": trust.pairs}
         conditions.append(sound(f"{name} agrees with held-out votes", trust, gate))
         work.diary.update(conditions=conditions)
         work.diary.detail("reward", f"{conditions[-1].name}: {conditions[-1].measured}")
@@ -46,7 +47,7 @@ def train_rewards(work: RoundWork) -> dict[str, Any]:
                 f"The votes cannot be learnt from: {reasons(conditions)[0]} More votes, or fewer that contradict each "
                 "other (`sawyer feedback review`), are what helps."
             )
-    return {condition.name: condition.measured for condition in conditions}
+    return figures
 
 
 def reward_recipe(work: RoundWork) -> Recipe:

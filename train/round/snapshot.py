@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from sawyer.evaluation.prompts import held_out_prompts
 from sawyer.recipe import DataSource
 from sawyer.stage_version import STAGES
 from sawyer.store import FeedbackStore, ledger
+from sawyer.store.files import write_rows
 from train.round.votes import VotedPair, check_enough, voted_pairs, votes_in
 from train.round.work import EARLIER, HELD_OUT, PAIRS, PROMPTS, RoundWork
 
@@ -42,11 +43,11 @@ def take_snapshot(work: RoundWork) -> dict[str, Any]:
     own = _some(_load(work.recipe.ppo.prompts, load_prompts, seed, left_out), room, draw)
     compared = _compared(work, asked, draw, left_out)
     _note(work, folder, pairs)
-    _write(folder / PAIRS, (_voted(pair) for pair in pairs))
+    write_rows((_voted(pair) for pair in pairs), folder / PAIRS, ".jsonl")
     if earlier:
-        _write(folder / EARLIER, (_earlier(pair) for pair in earlier))
-    _write(folder / PROMPTS, [*({"prompt": prompt} for prompt in asked), *map(_prompt, own)])
-    _write(folder / HELD_OUT, compared)
+        write_rows((_earlier(pair) for pair in earlier), folder / EARLIER, ".jsonl")
+    write_rows(iter([*({"prompt": prompt} for prompt in asked), *map(_prompt, own)]), folder / PROMPTS, ".jsonl")
+    write_rows(iter(compared), folder / HELD_OUT, ".jsonl")
     missing = f"; not at hand and left out: {', '.join(sorted(set(left_out)))}" if left_out else ""
     work.diary.detail(
         "snapshot",
@@ -131,9 +132,3 @@ def _earlier(pair: Pair) -> dict[str, Any]:
 
 def _prompt(prompt: Prompt) -> dict[str, Any]:
     return {"prompt": prompt.messages} | ({} if prompt.reference is None else {"reference": prompt.reference})
-
-
-def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from sawyer.compute import pick_device
-from sawyer.errors import UsageError
 from sawyer.loading import load_config
 from sawyer.models import fingerprint
 from sawyer.recipe import Recipe
 from sawyer.runs import Run, write_json
 from sawyer.scoring import Reward
-from train.pipeline import RLF, Parts, train_into
+from train.pipeline import Parts, train_into
 from train.ppo import train_ppo
 from train.ppo.actor import Actor
 from train.ppo.probe import Prober
@@ -69,8 +68,6 @@ def train_method(method: str, recipe: Recipe, run: Run, parts: Parts, reward: Re
 
     PPO goes on from ``start``; every other method begins at sft, as it does outside a round.
     """
-    if method not in RLF:
-        raise UsageError(f"There is no method {method!r}; there are: {', '.join(RLF)}.")
     if method == "ppo":
         assert parts.backbone is not None
         return train_ppo(recipe, run, parts.backbone, parts.sft, reward, parts.classifiers, start)

@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 
 from sawyer.compute import pick_device
-from sawyer.data import Conversation, Pair, load_conversations, load_pairs
+from sawyer.data import Conversation, Pair, is_held_out, load_conversations, load_pairs
 from sawyer.errors import TrainingError
 from sawyer.generation import generate
 from sawyer.models import Policy
@@ -98,10 +98,16 @@ def _generate(recipe: Recipe, policy: Policy, wanted: int) -> list[Pair]:
 
 
 def _tasks(recipe: Recipe, policy: Policy, limit: int, wanted: int) -> list[tuple[list[dict[str, str]], str]]:
-    """(prompt, reference) of ``wanted`` different prompts that leave room for a reply."""
+    """(prompt, reference) of ``wanted`` different prompts that leave room for a reply, those first that SFT was not
+    trained on: to what it knows by heart it gives the reference, or nearly, and no mistake to learn from.
+    """
     draw = random.Random(recipe.seed)
     tasks: dict[str, tuple[list[dict[str, str]], str]] = {}
-    for conversation in reference_conversations(recipe):
+    conversations = reference_conversations(recipe)
+    if recipe.sft:
+        share = recipe.sft.held_out
+        conversations.sort(key=lambda conversation: not is_held_out(conversation.messages, share))
+    for conversation in conversations:
         replies = [i for i, m in enumerate(conversation.messages) if m["role"] == "assistant" and i]
         if not replies:
             continue

@@ -12,6 +12,7 @@ from transformers import set_seed
 from sawyer.compute import autocast, compute_dtype, set_threads
 from sawyer.data import load_conversations
 from sawyer.errors import TrainingError
+from sawyer.fused import can_fuse, fuse
 from sawyer.models import Policy
 from sawyer.recipe import Recipe
 from sawyer.runs import Run
@@ -45,6 +46,8 @@ def train_sft(recipe: Recipe, run: Run, backbone: Path | str) -> Path:
         )
     rows = split_rows(load_conversations(spec.sources, recipe.seed), policy.chat, spec)
     policy.add_adapter(STAGE, recipe.lora)
+    if can_fuse(policy):  # nearly twice as fast on two cores, measured on nano
+        fuse(policy.model, compute_dtype(recipe.model, policy.device))
     with policy.using(STAGE, train=True):
         trainer = _trainer(recipe, run, policy, rows)
         trainer.fit()

@@ -19,6 +19,14 @@ LONGEST = 256
 """Keys beyond which attention is left to torch: keeping the probabilities would take more memory than it saves time."""
 
 
+def can_fuse(policy: Any) -> bool:
+    """Whether training a ``Policy`` gains by ``fuse``: a decoder-only one on a CPU, its weights not quantised, that
+    trains no module whole, for the functions give no gradient to a norm.
+    """
+    plain = not (policy.spec.quantization == "nf4" or policy.is_encoder_decoder or whole_modules(policy.model))
+    return policy.device.type == "cpu" and plain
+
+
 def fuse(model: Any, dtype: torch.dtype) -> None:
     """Hold the frozen weights of a PEFT model in ``dtype`` and put the functions in place of the modules' own.
 

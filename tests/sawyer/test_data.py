@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +19,10 @@ from sawyer.data import (
 )
 from sawyer.data_formats import conversation_of, messages_of, pair_of, prompt_of
 from sawyer.errors import DataError
+from sawyer.lines import objects
 from sawyer.recipe import DataSource
+
+EXAM = Path(__file__).parents[1] / "data" / "everyday.jsonl"
 
 U, A = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}
 NO = {"role": "assistant", "content": "No."}
@@ -192,12 +198,32 @@ def test_the_starter_set_is_what_it_says():
     conversations = load_conversations([DataSource(name="starter/conversations")])
     pairs = load_pairs([DataSource(name="starter/pairs")])
     prompts = load_prompts([DataSource(name="starter/prompts")])
-    assert len(conversations) >= 600 and len(pairs) >= 600 and len(prompts) >= 300
+    assert len(conversations) >= 600 and len(pairs) >= 1500 and len(prompts) >= 600
     assert sum(len(c.messages) > 2 for c in conversations) >= len(conversations) / 3
     # Length alone must not tell the better reply.
     assert 0.4 < sum(len(p.rejected) >= len(p.chosen) for p in pairs) / len(pairs) < 0.65
     firsts = [c.messages[0]["content"].lower() for c in conversations if len(c.messages) == 2]
     assert len(set(firsts)) == len(firsts)
+
+
+def test_the_fact_sheet_teaches_each_fact_in_several_wordings():
+    wordings = Counter(record["fact"] for record in read_records(DataSource(name="starter/facts")))
+    assert len(wordings) >= 300 and min(wordings.values()) >= 3
+    # A wording belongs to one fact alone.
+    questions = [plain(c.messages[0]["content"]) for c in load_conversations([DataSource(name="starter/facts")])]
+    assert len(set(questions)) >= 0.99 * len(questions)
+
+
+def test_no_prompt_of_the_everyday_exam_is_in_the_starter_set():
+    exam = {plain(m["content"]) for row in objects(EXAM) for m in row["prompt"] if m["role"] == "user"}
+    assert len(exam) >= 100
+    names = [f"starter/{name}" for name in ("everyday", "conversations", "wordings", "facts", "pairs", "prompts")]
+    asked = {plain(m["content"]) for p in load_prompts([DataSource(name=n) for n in names]) for m in p.messages}
+    assert len(asked) > 15_000 and not exam & asked
+
+
+def plain(text: str) -> str:
+    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def test_texts_keep_their_messages():

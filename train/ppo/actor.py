@@ -16,7 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sawyer.compute import autocast, compute_dtype
 from sawyer.errors import ModelError
-from sawyer.fused import fuse
+from sawyer.fused import can_fuse, fuse
 from sawyer.generation import Generation, generate, rows_of
 from sawyer.loading import OWN_BACKBONE
 from sawyer.logprobs import Batch, entropy, response_logits, token_logprobs
@@ -24,7 +24,6 @@ from sawyer.models import Policy
 from sawyer.ragged import can_run_merged, generate_merged
 from sawyer.recipe import PpoSpec, Recipe
 from sawyer.runs import MANIFEST
-from sawyer.whole import whole_modules
 
 STAGE, START = "rlf", "start"
 
@@ -61,9 +60,7 @@ class Actor:
         checkpointing: bool = False,
     ) -> None:
         self.policy, self.reference, self.temperature, self.dtype = policy, reference, temperature, dtype
-        quantized = policy.spec.quantization == "nf4"
-        plain = not (quantized or policy.is_encoder_decoder or whole_modules(policy.model))
-        self.fused = policy.device.type == "cpu" and plain
+        self.fused = can_fuse(policy)
         if self.fused:
             fuse(policy.model, dtype)
         config = policy.model.config

@@ -1,13 +1,15 @@
-"""Put a recipe's current versions into the package: ``python -m train.ship RECIPE [--out sawyer/assets/nano]``.
+"""Put a recipe's current versions into the package: ``python -m train.ship RECIPE [--out sawyer/assets/nano]
+[--keep base]``.
 
 Writes ``base/ sft/ rlf/ reward/`` as plain transformers and PEFT load them, each with a manifest of hashes, and
 ``card.md`` from the runs' own records and the newest evaluation report. Nothing in the card is typed by hand but
-the licences of the data.
+the licences of the data. What is kept (``--keep``) stays as it was shipped before, with its lines of the card.
 """
 
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +37,21 @@ LICENCES = {
     "prefs-mix": "Apache-2.0, MIT",
     "conversations": "Apache-2.0 (this project)",
     "everyday": "Apache-2.0 (this project)",
+    "wordings": "Apache-2.0 (this project)",
+    "facts": "Apache-2.0 (this project)",
     "pairs": "Apache-2.0 (this project)",
     "prompts": "Apache-2.0 (this project)",
 }
 
 
-def ship(recipe: Recipe, home: Home, out: Path) -> None:
-    """Copy the current version of every stage into ``out`` and write the model card.
+def ship(recipe: Recipe, home: Home, out: Path, keep: Sequence[str] = ()) -> None:
+    """Copy the current version of every stage but those of ``keep`` into ``out`` and write the model card.
 
     Raises:
         UsageError: a stage has no trained version, or everything together is larger than 80 MB.
     """
     registry = Registry.of(recipe, home)
-    current = {stage: registry.current(stage) for stage in SHIPPED.values()}
+    current = {stage: registry.current(stage) for stage in SHIPPED.values() if stage not in keep}
     missing = [stage for stage, version in current.items() if version is None or version.number == 0]
     if missing:
         raise UsageError(
@@ -64,11 +68,15 @@ def ship(recipe: Recipe, home: Home, out: Path) -> None:
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
     if size > LIMIT_MB:
         raise UsageError(f"The shipped files are {size:.0f} MB, more than {LIMIT_MB}: make the model smaller.")
-    (out / "card.md").write_text(card(recipe, home, size), encoding="utf-8")
+    before = (out / "card.md").read_text(encoding="utf-8").splitlines() if keep else []
+    kept = [line for line in before if line.startswith(tuple(f"| {stage} | " for stage in keep))]
+    (out / "card.md").write_text(card(recipe, home, size, kept), encoding="utf-8")
 
 
-def card(recipe: Recipe, home: Home, size: float) -> str:
-    """The model card in Markdown, from the runs' manifests, metrics and the newest report."""
+def card(recipe: Recipe, home: Home, size: float, kept: Sequence[str] = ()) -> str:
+    """The model card in Markdown, from the runs' manifests, metrics and the newest report; ``kept`` are the table rows
+    of stages that were shipped before.
+    """
     runs = home.runs / recipe.name
     parts = [
         f"# {recipe.name}: the model that ships with SAWYER",
@@ -76,8 +84,8 @@ def card(recipe: Recipe, home: Home, size: float) -> str:
         f"All files together: {size:.1f} MB. Licence of the weights: Apache-2.0; the data's licences are below.",
         "Reproduce with `SAWYER_DATA=<folder of the data sets> sawyer pipeline recipes/"
         f"{recipe.name}.yaml` and `python -m train.ship {recipe.name}`.",
-        "## Stages\n" + _stages(recipe, runs),
-        "## Curves\n" + _curves(recipe, runs),
+        "## Stages\n" + _stages(runs, kept),
+        "## Curves\n" + _curves(runs, kept),
         "## Evaluation\n" + _evaluation(runs),
         "## Data\n" + _data(recipe),
         "## Limits\n" + LIMITS,
@@ -118,9 +126,13 @@ def _name_base(folder: Path, out: Path) -> None:
         config.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _stages(recipe: Recipe, runs: Path) -> str:
+def _stages(runs: Path, kept: Sequence[str]) -> str:
     rows = ["| stage | made by | steps | seconds | notes |", "|---|---|---|---|---|"]
     for step, stage in SHIPPED.items():
+        old = [row for row in kept if row.startswith(f"| {stage} | `sawyer train {step}` |")]
+        if old:
+            rows += old
+            continue
         manifest = _json(runs / step / "manifest.json")
         known = ("step", "recipe", "sawyer", "seconds", "files", "steps")
         notes = "; ".join(f"{key} {_short(value)}" for key, value in manifest.items() if key not in known)
@@ -131,7 +143,7 @@ def _stages(recipe: Recipe, runs: Path) -> str:
     return "\n".join(rows)
 
 
-def _curves(recipe: Recipe, runs: Path) -> str:
+def _curves(runs: Path, kept: Sequence[str]) -> str:
     rows = ["| step | metric | first | middle | last |", "|---|---|---|---|---|"]
     wanted = {
         "base": ("loss", "held_out_loss"),
@@ -140,6 +152,10 @@ def _curves(recipe: Recipe, runs: Path) -> str:
         "ppo": ("score", "kl", "length", "entropy"),
     }
     for step, names in wanted.items():
+        old = [row for row in kept if row.startswith(f"| {step} | ") and "`" not in row and row.count("|") == 6]
+        if old:
+            rows += [row for row in old if row.split(" | ")[1].split("/")[-1] in names]
+            continue
         lines = _lines(runs / step / "metrics.jsonl")
         keys = sorted({key for line in lines for key in line if key.split("/")[-1] in names or key in names})
         for key in keys:
@@ -202,11 +218,12 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--home")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--keep", nargs="*", default=[], choices=list(SHIPPED.values()), help="stages left as shipped")
     arguments = parser.parse_args()
     try:
         recipe = load_recipe(arguments.recipe)
         out = arguments.out or Path(__file__).resolve().parents[1] / "sawyer" / "assets" / recipe.name
-        ship(recipe, Home.find(arguments.home), out)
+        ship(recipe, Home.find(arguments.home), out, arguments.keep)
     except SawyerError as error:
         raise SystemExit(str(error)) from error
     print(f"Shipped to {out}.")

@@ -52,7 +52,7 @@ def _status(turn: Turn) -> str:
     kept = turn.kept
     if kept is None:
         return f'<p class="sw-status" role="status">{escape(texts.NOTHING_TO_VOTE)}</p>'
-    onward = texts.CONTINUES.format(stage=texts.stage_text(kept.behind or kept.stage).name)
+    onward = texts.CONTINUES.format(answer=texts.answer_of(kept.behind or kept.stage))
     if turn.turn_id is None:
         return f'<p class="sw-status" role="status">{escape(texts.COPIED)} {escape(onward)}</p>'
     if turn.vote:
@@ -63,7 +63,7 @@ def _status(turn: Turn) -> str:
     if not turn.votable:
         return f'<p class="sw-status" role="status">{escape(texts.STOPPED_EARLY)} {escape(onward)}</p>'
     prompt, keys = escape(texts.VOTE_PROMPT), escape(texts.KEYS)
-    unless = escape(texts.CONTINUES_UNLESS.format(stage=texts.stage_text(kept.stage).name))
+    unless = escape(texts.CONTINUES_UNLESS.format(answer=texts.answer_of(kept.stage)))
     return (
         f'<p class="sw-status" role="status"><strong>{prompt}</strong> {unless} <span class="sw-keys">{keys}</span></p>'
     )

@@ -84,6 +84,11 @@ def difference(before: Mapping[str, dict[str, Any]], after: Screen) -> Screen:
     return {name: properties for name, properties in after.items() if before.get(name) != properties}
 
 
+def together(before: Screen, after: Screen) -> Screen:
+    """Both changes as one; what ``after`` says of a property holds."""
+    return before | {name: before.get(name, {}) | properties for name, properties in after.items()}
+
+
 def settings_defaults(connection: Connection) -> Screen:
     """The settings as the server would choose them. Shown once, before the visitor changes any."""
     if connection.info is None:

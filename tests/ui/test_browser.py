@@ -236,6 +236,29 @@ def test_chats_are_kept_shared_and_deleted_and_two_visitors_do_not_see_each_othe
     assert first.alarms == second.alarms == []
 
 
+def test_two_tabs_of_one_browser_keep_both_their_chats(visit: Arrive, fake: FakeApi) -> None:
+    first = visit()
+    second = first.another_tab()
+    fake.holds_after = 6
+    first.ask("I am the first tab")
+    first.page.wait_for_selector(".sw-streaming")
+    fake.holds_after = None
+    second.ask("I am the second tab")
+    for tab in (first, second):
+        tab.wait_for_answers()
+    chats = "document.querySelectorAll('#sw-past li').length"
+    for tab in (first, second):  # also the one that did nothing when the other was done
+        tab.page.wait_for_function(f"{chats} === 2")
+    first.press(first.page.locator(".sw-pick").first, ".sw-thanks")
+    second.page.locator("#sw-past summary").click()
+    second.page.locator("[data-do=forget]").last.click()
+    for tab in (first, second):
+        tab.page.wait_for_function(f"{chats} === 1")
+    third = first.another_tab()
+    third.page.wait_for_function(f"{chats} === 1")
+    assert first.alarms == second.alarms == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_fit_a_phone_and_axe_finds_no_serious_fault(visit: Arrive, fake: FakeApi, scheme: str) -> None:
     visitor = visit(width=390, height=844, scheme=scheme)

@@ -74,7 +74,8 @@ class Wiring:
         shown = arrive(where, tab, chats)
         changed = difference(screen(blank), screen(self._scene(shown, after, who))) | settings_defaults(after)
         changed |= {"name": {"value": who.name}, "consent": {"value": who.consent}}
-        states = {"chat": shown, "connection": after, "visitor": who.dump()}
+        # No change of the past chats, but now that Gradio has set everything up, memory.js can hand them to it.
+        states = {"chat": shown, "connection": after, "visitor": who.dump(), "chats": history.change([], [])}
         return self._shown(changed | self._past(chats, shown)) | self._states(**states)
 
     async def connect(self, chat: Chat, connection: Connection, visitor: Any, chats: Any) -> Updates:

@@ -3,8 +3,8 @@
     python benchmarks/soak.py                    # a server of its own with the nano model
     python benchmarks/soak.py --seconds 3600 --clients 8 --json
 
-Clients compare, chat, complete, vote, send nonsense, and leave in the middle of replies. Resident memory is read twice a
-second, and thirty windows are judged by their medians (``benchmarks/level.py``). The first third is warming up: caches
+Clients compare, chat, complete, vote, send nonsense, and leave in the middle of replies. Resident memory is read twice
+a second; thirty windows are judged by their medians (``benchmarks/level.py``). The first third is warming up: caches
 fill, and every place for a row is used for the first time. Memory grows if afterwards a window is more than
 ``--allowed`` MiB above the highest one of the first third, or if the slope's 90 % interval is above zero and the line
 rises by more than ``--allowed`` MiB. Exit code 1 then, and after any 5xx, hang, or reply left running.

@@ -14,6 +14,12 @@ pytestmark = pytest.mark.browser
 Arrive = Callable[..., Visit]
 ALL_STREAMING = """() => [...document.querySelectorAll('.sw-streaming .sw-reply')]
     .filter(reply => reply.innerText.trim().length > 5).length === 3"""
+COUNT_HANDS = """() => {
+    window.hands = [];
+    for (const kind of ["click", "keydown"]) {
+        window.addEventListener(kind, (event) => event.isTrusted && window.hands.push(kind), true);
+    }
+}"""
 READY = '[data-ready="true"]'
 
 
@@ -22,6 +28,7 @@ def test_a_newcomer_votes_in_three_steps_with_the_keys_and_takes_it_back(visit: 
     visitor = visit()
     page = visitor.page
     page.wait_for_function("document.querySelectorAll('.sw-hint li').length === 3")
+    page.evaluate(COUNT_HANDS)
     page.locator(".sw-chip").first.click()  # one: an example
     page.wait_for_function(ALL_STREAMING)
     fake.holds_after = None
@@ -33,6 +40,7 @@ def test_a_newcomer_votes_in_three_steps_with_the_keys_and_takes_it_back(visit: 
     key, vote = fake.votes[0]
     assert (vote.turn_id, vote.choice, vote.position, vote.consent) == ("turn-1", "sft", 1, True)
     assert key
+    assert page.evaluate("window.hands") == ["click", "keydown"], "nothing else was needed for a vote"
     page.keyboard.press("u")
     page.wait_for_selector(READY)
     assert fake.undone[0].voter == vote.voter

@@ -54,7 +54,10 @@ def screen(scene: Scene) -> Screen:
     edited = turn.pane(chat.editing) if turn and chat.editing else None
     return {
         "tagline": {"value": _tagline(mode.tagline), "visible": turn is None},
-        "hint": {"value": hint_html(), "visible": not scene.visitor.seen_hint and turn is None and not scene.foreign},
+        "hint": {
+            "value": hint_html(mode.hint),
+            "visible": not scene.visitor.seen_hint and turn is None and not scene.foreign,
+        },
         "share": {"value": share_html(chat)},
         "notice": {
             "value": _notice(notice) or (_no_summaries() if scene.foreign else ""),
@@ -62,7 +65,7 @@ def screen(scene: Scene) -> Screen:
         },
         "transcript": {"value": transcript_html(chat)},
         **_panes(scene),
-        "verdicts": {"value": verdicts_html(turn), "visible": turn is not None},
+        "verdicts": {"value": verdicts_html(turn, mode), "visible": turn is not None},
         "comments": {"visible": voted},
         "comment_saved": {"value": _saved(turn.comment if turn else "")},
         "editor": {"visible": edited is not None},

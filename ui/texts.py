@@ -18,10 +18,15 @@ HINT = (
     "Three stages of one model answer side by side.",
     "Press the best answer. Votes train the next version.",
 )
+SUMMARIES_HINT = (
+    "Paste an article, or press an example below.",
+    "The same model summarises it twice: before and after its tuning.",
+    "Press the better summary. Votes train the next version.",
+)
 HINT_DONE = "Got it"
 
 PLACEHOLDER = "Ask something…"
-ARTICLE_PLACEHOLDER = "Paste an article of a few sentences…"
+ARTICLE_PLACEHOLDER = "Paste an article…"
 BOX_LABEL = "Your message"
 ASK = "Ask"
 SUMMARISE = "Summarise"
@@ -145,8 +150,10 @@ BAD_SETTING = "{setting}: {problem}."
 NOTHING_TO_ASK = "Type a question first."
 
 VOTE_PROMPT = "Which answer is best?"
+SUMMARIES_PROMPT = "Which summary is better?"
+SAME_WORDS = "They are the same, word for word."
 VOTE_SAVED = "Thank you! Your vote is saved."
-KEYS = "Keys: 1 2 3, T, B; U takes it back."
+KEYS = "Keys: {numbers}, T, B; U takes it back."
 EDIT_SAVED = "Thank you! Your version is saved."
 REVEALED = "The names are out, so this turn takes no other vote."
 COPIED = "This is a copy of a shared chat. Ask on to continue it."

@@ -269,6 +269,24 @@ def test_a_page_for_summaries_says_when_its_server_only_chats() -> None:
     assert screen(Chat(), summary)["ask"]["value"] == texts.SUMMARISE, "and its front page is that page"
 
 
+def test_a_page_for_summaries_speaks_of_summaries_and_continues_nothing() -> None:
+    shown = screen(answered(Chat(), "q", "base", "rlf"), server("base", "rlf"), SUMMARIES)["verdicts"]["value"]
+    assert texts.SUMMARIES_PROMPT in shown and texts.KEYS.format(numbers="1 3") in shown and "continues" not in shown
+    voted = screen(answered(Chat(), "q", "base", "rlf").vote("rlf"), server("base", "rlf"), SUMMARIES)
+    assert texts.VOTE_SAVED in voted["verdicts"]["value"] and "continues" not in voted["verdicts"]["value"]
+    hint = screen(Chat(), server("base", "rlf"), SUMMARIES, seen_hint=False)["hint"]["value"]
+    assert texts.SUMMARIES_HINT[0] in hint and texts.HINT[1] not in hint
+
+
+def test_answers_that_are_the_same_are_said_to_be() -> None:
+    chat = answered(Chat(), "q", *STAGES)
+    assert chat.current is not None and texts.SAME_WORDS not in screen(chat, server(*STAGES))["verdicts"]["value"]
+    alike = replace(
+        chat, turns=(replace(chat.current, panes=tuple(replace(p, text="Yes") for p in chat.current.panes)),)
+    )
+    assert texts.SAME_WORDS in screen(alike, server(*STAGES))["verdicts"]["value"]
+
+
 def test_an_answer_being_written_anew_has_its_editor_and_a_stored_one_stands_in_its_pane() -> None:
     chat = answered(Chat(), "q", *STAGES)
     assert screen(chat.edit("sft"), server(*STAGES))["editor"]["visible"] is True

@@ -140,20 +140,25 @@ class FakeApi:
         if step > len(pieces):
             return None
         version = pane if "@" in pane else None if stage == "base" else f"{stage}@1"
+        tokens, seconds = self.measured(stage, len(pieces))
         return DoneEvent(
             stage=pane,
             completion_id=f"completion-{turn_id}-{stage}",
             reward=self.replies[stage][1],
             parts=self.parts_of(stage),
-            tokens=len(pieces),
-            seconds=round(len(pieces) * 0.031, 2),
-            finish_reason="length" if stage == "base" else "stop",
+            tokens=tokens,
+            seconds=seconds,
+            finish_reason="length" if stage == "base" and self.kind == "chat" else "stop",
             version=None if pane in BLIND_PANES else version,
         )
 
     def parts_of(self, stage: str) -> dict[str, float]:
         """The raw scores behind a stage's reward."""
         return self.parts
+
+    def measured(self, stage: str, pieces: int) -> tuple[int, float]:
+        """Tokens and seconds of a reply."""
+        return pieces, round(pieces * 0.031, 2)
 
     def app(self) -> FastAPI:
         """The routes the page uses."""

@@ -1,8 +1,8 @@
 """``make screenshots``: starts what the pictures need, takes them into docs/images, and ends it again.
 
 Compare and arena show the shipped nano model, as it answers. Summaries shows answers that a trained T5 once gave,
-played again because training it takes twenty minutes; board and review show made-up votes, because nobody has voted on a
-fresh clone. A strip across these pictures says so.
+played again because training it takes twenty minutes; board and review show made-up votes, because nobody has voted on
+a fresh clone. A strip across these pictures says so.
 """
 
 import argparse

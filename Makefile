@@ -29,9 +29,9 @@ check: setup
 	  sawyer/store sawyer/registry.py sawyer/rounds sawyer/simulated.py sawyer/preferences sawyer/estimates.py \
 	  sawyer/curation sawyer/importing.py sawyer/argilla.py sawyer/lines.py sawyer/quiet.py sawyer/evaluation/stats.py \
 	  sawyer/evaluation/text_metrics.py train/ppo/maths.py train/method_table.py train/round/votes.py serve/access.py \
-	  serve/admin serve/drain.py serve/keys.py serve/limits.py serve/lineup.py serve/logs.py serve/board_api.py \
-	  serve/rounds_api.py ui/board ui/review ui/chat.py ui/connection.py ui/handlers.py ui/history.py ui/http.py \
-	  ui/numbers.py ui/panel.py ui/panes.py ui/presses.py ui/screen.py ui/share.py ui/turn.py
+	  serve/admin serve/drain.py serve/hosts.py serve/keys.py serve/limits.py serve/lineup.py serve/logs.py \
+	  serve/board_api.py serve/rounds_api.py ui/board ui/review ui/chat.py ui/connection.py ui/handlers.py \
+	  ui/history.py ui/http.py ui/numbers.py ui/panel.py ui/panes.py ui/presses.py ui/screen.py ui/share.py ui/turn.py
 
 format: setup
 	$(BIN)/ruff check --fix .

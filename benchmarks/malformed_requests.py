@@ -141,7 +141,7 @@ def _wire(draw: random.Random, path: str, body: dict) -> bytes:
             b"\r\n" * 50 + whole,
             b"POST "
             + path.encode()
-            + b" HTTP/1.1\r\nHost: x\r\n"
+            + b" HTTP/1.1\r\nHost: localhost\r\n"
             + b"".join(b"H%d: x\r\n" % n for n in range(3000))
             + b"\r\n",
         )

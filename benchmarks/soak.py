@@ -1,11 +1,13 @@
-"""Five minutes of everything at once at a server: no 5xx, and memory is at the end what it was after warming up.
+"""Five minutes of everything at once at a server: no 5xx, and memory does not grow once the server is warm.
 
     python benchmarks/soak.py                    # a server of its own with the nano model
     python benchmarks/soak.py --seconds 3600 --clients 8 --json
 
 Clients compare, chat, complete, vote, send nonsense, and leave in the middle of replies. Resident memory is read twice
-a second. Its growth is the median of the last tenth less that of the tenth after the first fifth (until then caches
-fill and the allocator finds its size). Exit code 1 when it exceeds ``--allowed`` MiB, or after any 5xx or hang.
+a second; thirty windows are judged by their medians (``benchmarks/level.py``). The first third is warming up: caches
+fill, and every place for a row is used for the first time. Memory grows if afterwards a window is more than
+``--allowed`` MiB above the highest one of the first third, or if the slope's 90 % interval is above zero and the line
+rises by more than ``--allowed`` MiB. Exit code 1 then, and after any 5xx, hang, or reply left running.
 """
 
 import argparse
@@ -17,16 +19,19 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import httpx
 
+from benchmarks.level import level
 from benchmarks.malformed import ask
 from benchmarks.malformed_requests import KINDS, malformed
 from benchmarks.server import Server, serving
+
+ALLOWED = 15.0
+"""MiB; a leak of a kilobyte a request would be 8 in the 8,000 requests that follow warming up on an idle machine."""
 
 QUESTIONS = ("Who are you?", "How do I boil an egg?", "Tell me a story.", "Why is the sky blue?", "Name three colours.")
 
@@ -99,19 +104,20 @@ async def soak(server: Server, seconds: float, clients: int) -> tuple[Counter[st
     return statuses, sizes
 
 
-def summarise(statuses: Counter[str], sizes: list[float], seconds: float) -> dict[str, Any]:
-    """The result, memory in MiB."""
-    tenth = max(1, len(sizes) // 10)
-    warm, end = median(sizes[2 * tenth : 3 * tenth]), median(sizes[-tenth:])
+def summarise(statuses: Counter[str], sizes: list[float], seconds: float, allowed: float) -> dict[str, Any]:
+    """The result, memory in MiB; ``allowed`` is how much of it may be added after warming up."""
+    memory = level(sizes, seconds)
     failed = {name: number for name, number in statuses.items() if name.split()[1].startswith("5") or "hang" in name}
     return {
         "seconds": seconds,
         "requests": statuses.total(),
         "statuses": dict(sorted(statuses.items())),
         "failed": {name: number for name, number in failed.items() if name != "nonsense 501"},
-        "resident_mib": {"start": sizes[0], "warm": warm, "end": end, "most": max(sizes)},
-        "resident_mib_by_tenth": [median(sizes[start : start + tenth]) for start in range(0, 10 * tenth, tenth)],
-        "growth_mib": end - warm,
+        "resident_mib": {"start": sizes[0], "most": max(sizes), "end": memory.windows[-1]},
+        "resident_mib_by_window": [round(size) for size in memory.windows],
+        "slope_mib_a_minute": {"low": memory.low, "estimate": memory.slope, "high": memory.high},
+        "late_over_early_mib": memory.late,
+        "grows": memory.rises(allowed),
     }
 
 
@@ -119,15 +125,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--clients", type=int, default=6)
-    parser.add_argument("--allowed", type=float, default=30.0, help="MiB that memory may grow after warming up")
+    parser.add_argument("--allowed", type=float, default=ALLOWED, help="MiB that memory may grow after warming up")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     given = parser.parse_args()
     with serving() as server:
-        result = summarise(*asyncio.run(soak(server, given.seconds, given.clients)), given.seconds)
+        measured = asyncio.run(soak(server, given.seconds, given.clients))
+        result = summarise(*measured, given.seconds, given.allowed)
         result["rows_left"] = server.rows_left()
     result["exit_code"] = server.process.returncode
     print(json.dumps(result) if given.json else json.dumps(result, indent=2))
-    return 1 if result["failed"] or result["rows_left"] or result["growth_mib"] > given.allowed else 0
+    return 1 if result["failed"] or result["rows_left"] or result["grows"] else 0
 
 
 if __name__ == "__main__":

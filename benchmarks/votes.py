@@ -71,7 +71,7 @@ class Client:
         turn = self.turns[(self.number * 31 + count) % len(self.turns)]
         body = json.dumps({"turn_id": turn, "choice": CHOICES[count % 5], "voter": name}).encode()
         head = (
-            f"POST /v1/feedback/votes HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"POST /v1/feedback/votes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Idempotency-Key: {name}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body

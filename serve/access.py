@@ -52,10 +52,11 @@ class Access:
     Args:
         keyring: the keys it accepts.
         guarded: whether a key is needed. Otherwise everybody is a voter, and a key only adds to that.
+        local: whether being on this machine is all that lets one in, so that no other name may pass for it.
     """
 
-    def __init__(self, keyring: Keyring | None = None, *, guarded: bool = False) -> None:
-        self.keyring, self.guarded = keyring or Keyring(), guarded
+    def __init__(self, keyring: Keyring | None = None, *, guarded: bool = False, local: bool = False) -> None:
+        self.keyring, self.guarded, self.local = keyring or Keyring(), guarded, local
 
     def admit(self, scope: Scope) -> Caller:
         """The caller of a request.
@@ -144,7 +145,7 @@ def access_for(home: Path, host: str, *, open_to_all: bool) -> Access:
             f"`sawyer keys add --role voter` (roles: {', '.join(ROLES)}), or pass --open to let in everybody who "
             "reaches this address."
         )
-    return Access(Keyring(file), guarded=bool(keys) and not open_to_all)
+    return Access(Keyring(file), guarded=bool(keys) and not open_to_all, local=not keys and not open_to_all)
 
 
 def is_loopback(host: str) -> bool:

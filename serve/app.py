@@ -28,6 +28,7 @@ from serve.cors import CorsMiddleware, origins_from_environment
 from serve.drain import Drain, DrainMiddleware
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
+from serve.hosts import HostMiddleware, hosts_from_environment
 from serve.kernels import keep_few_kernels
 from serve.limits import LimitMiddleware, RateLimit, rate_limit_from_environment
 from serve.local.catalog import Catalog
@@ -121,6 +122,8 @@ def create_app(
     app.add_middleware(LimitMiddleware, rate_limit=rate_limit or rate_limit_from_environment(), max_body=max_body)
     app.add_middleware(AccessMiddleware, access=access or Access())
     app.add_middleware(DrainMiddleware, drain=drain)
+    if access is not None and access.local:
+        app.add_middleware(HostMiddleware, allowed=hosts_from_environment())
     if origins := origins_from_environment():
         app.add_middleware(CorsMiddleware, origins=origins)
     app.add_middleware(EnvelopeMiddleware, metrics=metrics, log_bodies=bodies_from_environment())

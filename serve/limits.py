@@ -18,6 +18,9 @@ from serve.errors import ApiError
 
 MAX_STREAMS = 8  # an audience behind one address needs more: SAWYER_MAX_STREAMS
 
+FORGET_EVERY = 1000
+"""Requests between two looks for clients who ask nothing any more."""
+
 GENERATE = ("/v1/chat/completions", "/v1/completions", "/v1/compare")
 
 
@@ -56,7 +59,9 @@ class ClientLimits:
             "feedback": RateLimitItemPerMinute(feedback),
             "read": RateLimitItemPerMinute(read),
         }
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._storage = MemoryStorage()
+        self._limiter = MovingWindowRateLimiter(self._storage)
+        self._counted = 0
 
     def wait(self, client: str, method: str, path: str) -> float:
         kind = "read"
@@ -64,10 +69,18 @@ class ClientLimits:
             kind = (
                 "generate" if _generates(method, path) else "feedback" if path.startswith(FEEDBACK_PREFIX) else "read"
             )
+        self._forget_idle()
         item, key = self._items[kind], f"{kind}:{client}"
         if self._limiter.hit(item, key):
             return 0.0
         return max(0.1, self._limiter.get_window_stats(item, key).reset_time - time.time())
+
+    def _forget_idle(self) -> None:
+        """The storage empties the list of a client who asks nothing any more, and keeps it for ever; so not we."""
+        self._counted += 1
+        if self._counted % FORGET_EVERY == 0:
+            for key in [key for key, events in list(self._storage.events.items()) if not events]:
+                self._storage.events.pop(key, None)
 
 
 def _generates(method: str, path: str) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -56,8 +57,9 @@ class NoScorer:
         pass
 
 
-TIDY_EVERY = 100
-"""Batches between two returns of freed memory to the system: replies of ever other lengths leave holes, some 7 MiB."""
+TIDY_SECONDS = 10.0
+"""Between two returns of freed memory to the system, while there is something to score. Replies of ever other lengths
+leave holes in the heap, some 7 MiB for every 100 batches."""
 
 
 class BackgroundScorer:
@@ -86,7 +88,7 @@ class BackgroundScorer:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="sawyer-scorer")
         self._waiting: SimpleQueue[tuple[Messages, str, Future[Scored]]] = SimpleQueue()
         self._loaded: Future[TextScorer] | None = None
-        self._batches = 0
+        self._tidied = time.monotonic()
 
     def start(self) -> None:
         if self._loaded is None:
@@ -129,9 +131,9 @@ class BackgroundScorer:
             return
         for (_, _, result), scored in zip(taken, scores, strict=True):
             result.set_result(scored)
-        self._batches += 1
-        if self._batches % TIDY_EVERY == 0:
+        if time.monotonic() - self._tidied > TIDY_SECONDS:
             _tidy()
+            self._tidied = time.monotonic()
 
     def _scores(self, prompts: Sequence[Messages], replies: Sequence[str]) -> list[Scored]:
         assert self._loaded is not None

@@ -1,8 +1,10 @@
 """The process around the application: uvicorn, told by a signal to finish what runs before it ends."""
 
 import logging
+import os
 import signal
 import socket
+import threading
 import time
 from types import FrameType
 
@@ -15,6 +17,18 @@ logger = logging.getLogger("sawyer.server")
 
 DRAIN_SECONDS = 30.0
 _LAST_SECONDS = 3  # after draining: for answers on their way out, and pages that listen for ever
+
+
+def end_process_if_loading(status: int) -> None:
+    """At the end of a program: leave at once, with ``status``, where a thread of ours is still loading a model.
+
+    Python would wait for it, or take itself down around it, which the libraries that load do not survive in order. All
+    that is to be kept has been when the server's application has ended.
+    """
+    if any(thread.name.startswith(("sawyer-engine", "sawyer-scorer")) for thread in threading.enumerate()):
+        logger.info("Ended while a model was being loaded.")
+        logging.shutdown()
+        os._exit(status)
 
 
 class DrainingServer(uvicorn.Server):

@@ -7,6 +7,7 @@ import gradio as gr
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from ui import texts
 from ui.nav import PAGES
@@ -59,8 +60,18 @@ def mount_ui(
     return app
 
 
-def serve_ui(api_url: str, host: str = "127.0.0.1", port: int = 7860, *, api_key: str | None = None) -> None:
-    """Run the page alone, against the API at ``api_url``, until interrupted (``sawyer ui --api URL``)."""
+def serve_ui(
+    api_url: str,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    *,
+    api_key: str | None = None,
+    guard: Callable[[ASGIApp], ASGIApp] | None = None,
+) -> None:
+    """Run the page alone, against the API at ``api_url``, until interrupted (``sawyer ui --api URL``).
+
+    ``guard`` wraps the whole application, to turn away who may not see it.
+    """
     shell = FastAPI(title="SAWYER page", docs_url=None, redoc_url=None, openapi_url=None)
     app = mount_ui(shell, api_url, api_key=api_key)
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    uvicorn.run(guard(app) if guard else app, host=host, port=port, log_level="warning")

@@ -229,8 +229,14 @@ def accepted(before: Chat, after: Chat) -> bool:
 
 
 def box_afterwards(chat: Chat, box: str) -> str:
-    """The unanswered question back in the text box, unless the visitor is already writing something else."""
-    return chat.unanswered if chat.unanswered and not box.strip() else box
+    """The unanswered question back in the text box, unless the visitor is already writing something else.
+
+    An answered one goes, should a slow browser still show it.
+    """
+    if chat.unanswered:
+        return box if box.strip() else chat.unanswered
+    answered = chat.current is not None and chat.current.kept is not None and chat.current.turn_id is not None
+    return "" if answered and chat.current is not None and box.strip() == chat.current.question else box
 
 
 def _request(chat: Chat, prompt: str, settings: Settings, **more: Any) -> CompareRequest:

@@ -10,6 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from ui.chat import Chat
 
+MEMORY = "sawyer-past-chats"
+"""The name of the list in the browser's local storage."""
+
 KEPT = 20
 MAX_CHARACTERS = 200_000
 """A longer chat is not kept: browsers keep about five million characters for a page, and these travel."""
@@ -47,6 +50,17 @@ def keep(chats: Any, chat: Chat, page: str, now: float) -> list[Saved]:
 
 def remove(chats: Any, chat_id: str) -> list[Saved]:
     return [saved for saved in entries(chats) if saved["id"] != chat_id]
+
+
+def change(before: Any, after: list[Saved]) -> dict[str, Any]:
+    """What the browser has to do to its list, in which other tabs write as well; see ``assets/memory.js``.
+
+    Chats that are only older than ``KEPT`` newer ones are not to be forgotten: the browser counts for itself.
+    """
+    known = {saved["id"]: saved for saved in entries(before)}
+    left = known.keys() - {saved["id"] for saved in after}
+    put = [saved for saved in after if known.get(saved["id"]) != saved]
+    return {"put": put, "forget": sorted(left) if len(after) < KEPT else []}
 
 
 def find(chats: Any, chat_id: str) -> Chat | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import texts
+from ui import history, texts
 from ui.chat import Chat
 from ui.connection import Connection
 from ui.mode import Mode
@@ -16,18 +16,14 @@ from ui.visitor import Visitor
 Widgets = dict[str, Any]
 Make = Callable[..., Any]
 
-# The browser's memory is scrambled with a key; it holds no secret, and with a random one every start of the server
-# would forget it.
-MEMORY = {"secret": "sawyer"}
-
 
 def lay_out(mode: Mode) -> Widgets:
     """Every widget of the page by name, as before anybody came."""
     made: Widgets = {
         "chat": gr.State(Chat()),
         "connection": gr.State(Connection()),
-        "visitor": gr.BrowserState({}, storage_key="sawyer-visitor", **MEMORY),
-        "chats": gr.BrowserState([], storage_key="sawyer-chats", **MEMORY),
+        # Scrambled with a key; it holds no secret, and with a random one every start of the server would forget it.
+        "visitor": gr.BrowserState({}, storage_key="sawyer-visitor", secret="sawyer"),
     }
     initial: Screen = screen(Scene(Chat(), Connection(), Visitor(seen_hint=True), mode))
 
@@ -38,6 +34,7 @@ def lay_out(mode: Mode) -> Widgets:
     def html(name: str, script: str = "buttons.js", **properties: Any) -> None:
         make(gr.HTML, name, apply_default_css=False, js_on_load=javascript(script), **properties)
 
+    html("chats", "memory.js", value=[], html_template="", visible="hidden", memory=history.MEMORY, most=history.KEPT)
     make(gr.Timer, "retry", value=RETRY_SECONDS)
     make(gr.Textbox, "where", visible=False)
     make(gr.Textbox, "tab", visible=False)

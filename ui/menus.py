@@ -44,9 +44,9 @@ def share_html(chat: Chat) -> str:
     )
 
 
-def hint_html() -> str:
-    """Three lines for who has never been here."""
-    lines = "".join(f"<li>{escape(line)}</li>" for line in texts.HINT)
+def hint_html(hint: tuple[str, ...]) -> str:
+    """A few lines for who has never been here."""
+    lines = "".join(f"<li>{escape(line)}</li>" for line in hint)
     close = button(texts.HINT_DONE, "seen", picture="close", hidden_label=True, kind="sw-plain")
     return f'<div class="sw-hint" role="note"><ol>{lines}</ol>{close}</div>'
 

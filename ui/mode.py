@@ -7,13 +7,18 @@ from ui import texts
 
 @dataclass(frozen=True)
 class Mode:
-    """``single``: every question stands for itself, there is no conversation. ``blind``: panes are named by letters."""
+    """``hint`` is for a first visit, ``prompt`` asks for the vote.
+
+    ``single``: every question stands for itself, there is no conversation. ``blind``: panes are named by letters.
+    """
 
     path: str
     title: str
     tagline: str
     placeholder: str
     ask: str
+    hint: tuple[str, ...] = texts.HINT
+    prompt: str = texts.VOTE_PROMPT
     blind: bool = False
     single: bool = False
 
@@ -21,5 +26,12 @@ class Mode:
 COMPARE = Mode("", texts.COMPARE, texts.TAGLINE, texts.PLACEHOLDER, texts.ASK)
 ARENA = Mode("arena", texts.ARENA, texts.ARENA_TAGLINE, texts.PLACEHOLDER, texts.ASK, blind=True)
 SUMMARIES = Mode(
-    "summaries", texts.SUMMARIES, texts.SUMMARIES_TAGLINE, texts.ARTICLE_PLACEHOLDER, texts.SUMMARISE, single=True
+    "summaries",
+    texts.SUMMARIES,
+    texts.SUMMARIES_TAGLINE,
+    texts.ARTICLE_PLACEHOLDER,
+    texts.SUMMARISE,
+    texts.SUMMARIES_HINT,
+    texts.SUMMARIES_PROMPT,
+    single=True,
 )

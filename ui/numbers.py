@@ -18,8 +18,13 @@ def signed(number: float) -> str:
 
 def counted(number: int, noun: str) -> str:
     """``1 vote``, ``1,204 votes``, ``2 replies``."""
+    return f"{number:,} {of_number(number, noun)}"
+
+
+def of_number(number: int, noun: str) -> str:
+    """``vote`` or ``votes``, for ``number`` of them."""
     many = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:] != "ay" else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else many}"
+    return noun if number == 1 else many
 
 
 def percent_interval(interval: Interval) -> str:

@@ -49,10 +49,12 @@ async def batches(
     try:
         while not stop.is_set():
             await asyncio.wait({pump, stopped}, timeout=interval, return_when=asyncio.FIRST_COMPLETED)
+            # Asked before the queue is emptied: what comes while a slow reader has the batch is for the next one.
+            ended = pump.done()
             batch = [queue.get_nowait() for _ in range(queue.qsize())]
             if batch and not stop.is_set():
                 yield batch
-            if pump.done():
+            if ended:
                 await pump
                 return
     finally:

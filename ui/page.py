@@ -13,6 +13,10 @@ from ui.nav import add_header
 from ui.review.page import attach_review
 from ui.talk import add_talk
 
+SESSIONS = 1000
+"""Open pages that are remembered, each with some 300 KiB of Gradio's and its chat; those unused for longest go first.
+Gradio would keep 10,000, and every reload is one more."""
+
 
 def build_ui(api_url: str, transport: httpx.AsyncBaseTransport | None = None, api_key: str | None = None) -> gr.Blocks:
     """The pages on the API at ``api_url``; nothing is asked of the API before a browser opens one.
@@ -36,4 +40,5 @@ def build_ui(api_url: str, transport: httpx.AsyncBaseTransport | None = None, ap
         attach_review(api_url, transport)
     # Every visitor streams at once; how many the engine bears is the server's own limit, and its queue is shown.
     page.queue(default_concurrency_limit=None, api_open=False)
+    page.state_session_capacity = SESSIONS
     return page

@@ -49,17 +49,23 @@ def screen(scene: Scene) -> Screen:
     """Everything that depends on the scene; the text box and the settings belong to the visitor."""
     chat, connection, mode = scene.chat, scene.connection, scene.mode
     turn = chat.current
-    notice, about = chat.notice or connection.notice, texts.NO_SUMMARIES if scene.foreign else ""
+    notice = chat.notice or connection.notice
     voted = turn is not None and turn.vote is not None and turn.turn_id is not None
     edited = turn.pane(chat.editing) if turn and chat.editing else None
     return {
         "tagline": {"value": _tagline(mode.tagline), "visible": turn is None},
-        "hint": {"value": hint_html(), "visible": not scene.visitor.seen_hint and turn is None and not scene.foreign},
+        "hint": {
+            "value": hint_html(mode.hint),
+            "visible": not scene.visitor.seen_hint and turn is None and not scene.foreign,
+        },
         "share": {"value": share_html(chat)},
-        "notice": {"value": _notice(notice) or _about(about), "visible": bool(notice or about)},
+        "notice": {
+            "value": _notice(notice) or (_no_summaries() if scene.foreign else ""),
+            "visible": bool(notice) or scene.foreign,
+        },
         "transcript": {"value": transcript_html(chat)},
         **_panes(scene),
-        "verdicts": {"value": verdicts_html(turn), "visible": turn is not None},
+        "verdicts": {"value": verdicts_html(turn, mode), "visible": turn is not None},
         "comments": {"visible": voted},
         "comment_saved": {"value": _saved(turn.comment if turn else "")},
         "editor": {"visible": edited is not None},
@@ -79,6 +85,11 @@ def screen(scene: Scene) -> Screen:
 def difference(before: Mapping[str, dict[str, Any]], after: Screen) -> Screen:
     """The widgets that changed: all that has to travel to the browser while three answers stream."""
     return {name: properties for name, properties in after.items() if before.get(name) != properties}
+
+
+def together(before: Screen, after: Screen) -> Screen:
+    """Both changes as one; what ``after`` says of a property holds."""
+    return before | {name: before.get(name, {}) | properties for name, properties in after.items()}
 
 
 def settings_defaults(connection: Connection) -> Screen:
@@ -132,8 +143,13 @@ def _notice(notice: str) -> str:
     return f'<p class="sw-notice" role="alert">{escape(notice)}</p>' if notice else ""
 
 
-def _about(text: str) -> str:
-    return f'<p class="sw-notice sw-about" role="status">{escape(text)}</p>' if text else ""
+def _no_summaries() -> str:
+    """What to do instead; the style sheet takes the text box away where this stands."""
+    commands = escape("\n".join(texts.SUMMARIES_COMMANDS))
+    return (
+        f'<div class="sw-notice sw-about" role="status"><p>{escape(texts.NO_SUMMARIES)}</p>'
+        f'<pre tabindex="0">{commands}</pre><a class="sw-button" href="./">{escape(texts.TO_COMPARE)}</a></div>'
+    )
 
 
 def _saved(comment: str) -> str:
@@ -142,4 +158,4 @@ def _saved(comment: str) -> str:
 
 
 def _edit_label(stage: str) -> str:
-    return f'<p class="sw-status">{escape(texts.EDIT_ABOUT.format(stage=texts.stage_text(stage).name))}</p>'
+    return f'<p class="sw-status">{escape(texts.EDIT_ABOUT.format(answer=texts.answer_of(stage)))}</p>'

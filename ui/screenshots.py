@@ -72,6 +72,7 @@ def summarise(article: str) -> Callable[["Page"], None]:
     """Paste an article and wait for its summaries."""
 
     def prepare(page: "Page") -> None:
+        page.wait_for_selector(".sw-examples button:not(:disabled)")  # the server has been heard of
         page.fill("#sw-box textarea", article)
         page.get_by_role("button", name=texts.SUMMARISE, exact=True).click()
         page.wait_for_function(

@@ -18,10 +18,15 @@ HINT = (
     "Three stages of one model answer side by side.",
     "Press the best answer. Votes train the next version.",
 )
+SUMMARIES_HINT = (
+    "Paste an article, or press an example below.",
+    "The same model summarises it twice: before and after its tuning.",
+    "Press the better summary. Votes train the next version.",
+)
 HINT_DONE = "Got it"
 
 PLACEHOLDER = "Ask something…"
-ARTICLE_PLACEHOLDER = "Paste an article of a few sentences…"
+ARTICLE_PLACEHOLDER = "Paste an article…"
 BOX_LABEL = "Your message"
 ASK = "Ask"
 SUMMARISE = "Summarise"
@@ -77,7 +82,7 @@ COMMENT_PLACEHOLDER = "Why? (optional)"
 COMMENT = "Comment on your vote"
 SEND = "Send"
 COMMENT_SAVED = "Saved with your vote:"
-EDIT_ABOUT = "Write what the {stage} answer should have said. Saving it also makes it your choice."
+EDIT_ABOUT = "Write what {answer} should have said. Saving it also makes it your choice."
 EDIT_BOX = "Your version of the answer"
 SAVE = "Save"
 YOUR_VERSION = "Your version"
@@ -131,10 +136,13 @@ CHAT_TOO_LONG = (
 SERVER_TROUBLE = "The server had a problem: {message}"
 CUT_OFF = "The page was closed or the server ended before this answer was finished."
 CANNOT_ANSWER_ANEW = "There is no answer of this server to replace. Ask again instead."
-NO_SUMMARIES = (
-    "This server runs a chat model. For summaries, start one of the T5 recipes: "
-    "sawyer serve recipes/tiny-t5-neutral.yaml, and sawyer ui with its address."
+NO_SUMMARIES = "This server runs a chat model, which does not summarise. One that does is trained and started so:"
+SUMMARIES_COMMANDS = (
+    "sawyer pipeline recipes/tiny-t5-neutral.yaml",
+    "sawyer serve recipes/tiny-t5-neutral.yaml",
+    "sawyer ui --api http://127.0.0.1:8000",
 )
+TO_COMPARE = "Talk to the chat model"
 UNFINISHED = "This answer was never finished."
 PANE_FAILED = "No answer from this stage."
 STOPPED_EMPTY = "Stopped before it wrote anything."
@@ -142,8 +150,10 @@ BAD_SETTING = "{setting}: {problem}."
 NOTHING_TO_ASK = "Type a question first."
 
 VOTE_PROMPT = "Which answer is best?"
+SUMMARIES_PROMPT = "Which summary is better?"
+SAME_WORDS = "They are the same, word for word."
 VOTE_SAVED = "Thank you! Your vote is saved."
-KEYS = "Keys: 1 2 3, T, B; U takes it back."
+KEYS = "Keys: {numbers}, T, B; U takes it back."
 EDIT_SAVED = "Thank you! Your version is saved."
 REVEALED = "The names are out, so this turn takes no other vote."
 COPIED = "This is a copy of a shared chat. Ask on to continue it."
@@ -151,8 +161,8 @@ EDIT_SAME = "Change the answer first, or press Cancel."
 UNDO_FAILED = "Your vote was not taken back. {reason}"
 THUMB_FAILED = "Your thumb was not saved. {reason}"
 VOTE_FAILED = "Your vote was not saved. {reason} Press again to retry."
-CONTINUES = "The next question continues from the {stage} answer."
-CONTINUES_UNLESS = "Unless you choose, the next question continues from the {stage} answer."
+CONTINUES = "The next question continues from {answer}."
+CONTINUES_UNLESS = "Unless you choose, the next question continues from {answer}."
 STOPPED_EARLY = "Stopped before any answer was complete, so there is no vote."
 NOTHING_TO_VOTE = "No answer arrived, so there is nothing to vote on. Your question is back in the box."
 
@@ -170,6 +180,12 @@ def tokens(count: int) -> str:
 def choice_label(name: str) -> str:
     """A stage or version where it is chosen from a list."""
     return name if "@" in name else stage_text(name).name
+
+
+def answer_of(stage: str) -> str:
+    """A pane's answer in the middle of a sentence: ``the RLF answer``, ``answer A`` of a blind one."""
+    name = stage_text(stage).name
+    return f"answer {stage}" if name == f"Answer {stage}" else f"the {name} answer"
 
 
 class StageText(NamedTuple):

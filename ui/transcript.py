@@ -9,6 +9,9 @@ from ui.markup import button
 from ui.panes import stage_name
 from ui.turn import Turn
 
+LONG = 280
+"""Characters of a question that is shown in full: four lines on a desk, nine on a phone."""
+
 
 def transcript_html(chat: Chat) -> str:
     """Nothing but the chat's id before the first question. The page remembers by the id what this tab shows."""
@@ -24,7 +27,13 @@ def transcript_html(chat: Chat) -> str:
 
 
 def _question(question: str, extra: str = "") -> str:
-    return f'<p class="sw-question {extra}"><span class="sw-hidden">{escape(texts.YOU)}: </span>{escape(question)}</p>'
+    # A long one scrolls within itself, for which the keyboard must be able to reach it.
+    long = len(question) > LONG
+    classes = f"sw-question {extra}{' sw-long' if long else ''}"
+    return (
+        f'<p class="{classes}"{" tabindex=0" if long else ""}><span class="sw-hidden">{escape(texts.YOU)}: </span>'
+        f"{escape(question)}</p>"
+    )
 
 
 def _earlier(turn: Turn) -> str:

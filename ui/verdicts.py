@@ -4,10 +4,11 @@ from html import escape
 
 from ui import texts
 from ui.markup import button
+from ui.mode import Mode
 from ui.turn import Status, Turn
 
 
-def verdicts_html(turn: Turn | None) -> str:
+def verdicts_html(turn: Turn | None, mode: Mode) -> str:
     """Nothing before the first question; while answers come in, the buttons are there and wait."""
     if turn is None:
         return ""
@@ -40,30 +41,36 @@ def verdicts_html(turn: Turn | None) -> str:
         disabled=turn.open or turn.turn_id is None,
     )
     return (
-        f'<div class="sw-verdicts" role="group" tabindex="-1" aria-label="{escape(texts.VOTE_PROMPT)}" '
-        f'data-ready="{str(turn.votable and turn.vote is None).lower()}">{_status(turn)}'
+        f'<div class="sw-verdicts" role="group" tabindex="-1" aria-label="{escape(mode.prompt)}" '
+        f'data-ready="{str(turn.votable and turn.vote is None).lower()}">{_status(turn, mode)}'
         f'<div class="sw-verdict-buttons">{tie}{bad}{undo}{again}</div></div>'
     )
 
 
-def _status(turn: Turn) -> str:
+def _status(turn: Turn, mode: Mode) -> str:
     if turn.open:
-        return '<p class="sw-status" role="status"></p>'
+        return _line("")
     kept = turn.kept
     if kept is None:
-        return f'<p class="sw-status" role="status">{escape(texts.NOTHING_TO_VOTE)}</p>'
-    onward = texts.CONTINUES.format(stage=texts.stage_text(kept.behind or kept.stage).name)
+        return _line(texts.NOTHING_TO_VOTE)
+    # Where every question stands for itself, nothing is continued.
+    onward = "" if mode.single else texts.CONTINUES.format(answer=texts.answer_of(kept.behind or kept.stage))
     if turn.turn_id is None:
-        return f'<p class="sw-status" role="status">{escape(texts.COPIED)} {escape(onward)}</p>'
+        return _line(f"{texts.COPIED} {onward}")
     if turn.vote:
-        thanks = texts.EDIT_SAVED if kept.edited else texts.VOTE_SAVED
-        return f'<p class="sw-status sw-thanks" role="status"><strong>{escape(thanks)}</strong> {escape(onward)}</p>'
+        return _line(onward, strong=texts.EDIT_SAVED if kept.edited else texts.VOTE_SAVED, kind=" sw-thanks")
     if turn.revealed:
-        return f'<p class="sw-status" role="status">{escape(texts.REVEALED)} {escape(onward)}</p>'
+        return _line(f"{texts.REVEALED} {onward}")
     if not turn.votable:
-        return f'<p class="sw-status" role="status">{escape(texts.STOPPED_EARLY)} {escape(onward)}</p>'
-    prompt, keys = escape(texts.VOTE_PROMPT), escape(texts.KEYS)
-    unless = escape(texts.CONTINUES_UNLESS.format(stage=texts.stage_text(kept.stage).name))
-    return (
-        f'<p class="sw-status" role="status"><strong>{prompt}</strong> {unless} <span class="sw-keys">{keys}</span></p>'
-    )
+        return _line(f"{texts.STOPPED_EARLY} {onward}")
+    unless = "" if mode.single else texts.CONTINUES_UNLESS.format(answer=texts.answer_of(kept.stage))
+    done = {slot: pane.text.strip() for slot, pane in enumerate(turn.panes, start=1) if pane.status is Status.DONE}
+    same = texts.SAME_WORDS if len(done) > 1 and len(set(done.values())) == 1 else ""
+    keys = texts.KEYS.format(numbers=" ".join(map(str, done)))
+    return _line(f"{same} {unless}".strip(), strong=mode.prompt, keys=keys)
+
+
+def _line(text: str, strong: str = "", keys: str = "", kind: str = "") -> str:
+    first = f"<strong>{escape(strong)}</strong> " if strong else ""
+    last = f' <span class="sw-keys">{escape(keys)}</span>' if keys else ""
+    return f'<p class="sw-status{kind}" role="status">{first}{escape(text.strip())}{last}</p>'

@@ -16,7 +16,8 @@ from ui.layout import Widgets
 from ui.menus import past_html
 from ui.mode import Mode
 from ui.presses import Press, State, act
-from ui.screen import SLOTS, Scene, Screen, difference, screen, settings_defaults
+from ui.screen import SLOTS, Scene, Screen, difference, screen, settings_defaults, together
+from ui.theme import javascript
 from ui.visitor import Visitor
 
 Updates = dict[Any, Any]
@@ -30,12 +31,6 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # the stream of the one before is being closed is never heard of again, and its button stays dead. "multiple": Gradio
 # would also drop a press while the one before is on its way.
 AT_ONCE = QUIET | {"queue": False, "trigger_mode": "multiple"}
-# The address holds a shared chat; once read it goes, or the next reload would bring that chat back.
-ARRIVE = """(where, tab, ...rest) => {
-    const here = location.href;
-    if (location.hash) history.replaceState(null, "", location.pathname + location.search);
-    return [here, sessionStorage.getItem("sawyer-chat:" + location.pathname) || "", ...rest];
-}"""
 
 
 class Wiring:
@@ -53,7 +48,7 @@ class Wiring:
         settings = {name: w[name] for name in SETTINGS}
         out = list(w.values())
         arriving = {"where": w["where"], "tab": w["tab"]} | state
-        page.load(self.arrive, inputs_kwargs=arriving, outputs=out, js=ARRIVE, **AT_ONCE)
+        page.load(self.arrive, inputs_kwargs=arriving, outputs=out, js=arriving_script(), **AT_ONCE)
         w["retry"].tick(self.connect, inputs_kwargs=state, outputs=out, **AT_ONCE)
         asking = state | settings | {"question": w["box"]}
         self._streaming([w["ask"].click, w["box"].submit], self.ask, asking)
@@ -68,6 +63,7 @@ class Wiring:
         voter = {"visitor": w["visitor"], "name": w["name"], "consent": w["consent"]}
         gr.on([w["name"].blur, w["consent"].input], self.voter, inputs_kwargs=voter, outputs=w["visitor"], **AT_ONCE)
         wanted = state | {"wanted": w["wanted"]}
+        w["chats"].input(self.elsewhere, inputs_kwargs=state, outputs=w["past"], **AT_ONCE)
         w["wanted"].input(self.want, inputs_kwargs=wanted, outputs=out, **AT_ONCE)
 
     async def arrive(
@@ -78,7 +74,8 @@ class Wiring:
         shown = arrive(where, tab, chats)
         changed = difference(screen(blank), screen(self._scene(shown, after, who))) | settings_defaults(after)
         changed |= {"name": {"value": who.name}, "consent": {"value": who.consent}}
-        states = {"chat": shown, "connection": after, "visitor": who.dump()}
+        # No change of the past chats, but now that Gradio has set everything up, memory.js can hand them to it.
+        states = {"chat": shown, "connection": after, "visitor": who.dump(), "chats": history.change([], [])}
         return self._shown(changed | self._past(chats, shown)) | self._states(**states)
 
     async def connect(self, chat: Chat, connection: Connection, visitor: Any, chats: Any) -> Updates:
@@ -177,33 +174,43 @@ class Wiring:
         changed = difference(screen(self._scene(chat, connection, who)), screen(self._scene(chat, after, who)))
         return self._shown(changed) | self._states(connection=after)
 
-    def restore(self, chat: Chat, box: str) -> Updates:
-        # Untouched where there is nothing to bring back: what is typed meanwhile would be overwritten.
+    def elsewhere(self, chat: Chat, connection: Connection, visitor: Any, chats: Any) -> Updates:
+        return self._shown(self._past(chats, chat))
+
+    def settle(self, chat: Chat, connection: Connection, visitor: Any, chats: Any, box: str) -> Updates:
+        # Untouched where nothing is to be done: what is typed meanwhile would be overwritten.
         after = box_afterwards(chat, box)
-        return {self._widgets["box"]: gr.skip() if after == box else gr.update(value=after)}
+        known = self._shown(self._past(chats, chat))
+        return known | {self._widgets["box"]: gr.skip() if after == box else gr.update(value=after)}
 
     def _streaming(self, triggers: list[Any], what: Any, inputs: Widgets) -> None:
         w = self._widgets
         asked = gr.on(triggers, what, inputs_kwargs=inputs, outputs=list(w.values()), **QUIET)
-        asked.then(self.restore, inputs_kwargs={"chat": w["chat"], "box": w["box"]}, outputs=w["box"], **AT_ONCE)
+        state = {name: inputs[name] for name in ("chat", "connection", "visitor", "chats")}
+        asked.then(self.settle, inputs_kwargs=state | {"box": w["box"]}, outputs=[w["box"], w["past"]], **AT_ONCE)
 
     async def _follow(
         self, answers: AsyncIterator[Chat], chat: Chat, connection: Connection, who: Visitor, chats: Any
     ) -> AsyncIterator[Updates]:
-        """Each chat as what it changes; it is put among the past chats when it begins and when it ends."""
+        """Each chat as what it changed since the stream began; it is put among the past ones at its begin and end.
+
+        Not only what the last event changed: Gradio's browser part changes the message before the one that comes, so
+        that a slow browser would find what only the earlier one said gone. What stays the same costs nothing on the
+        way. The text box alone is emptied once, since the visitor may be typing already.
+        """
+        sent: Screen = {}
+        states: dict[str, Any] = {}
         async for after in answers:
-            changed = difference(
-                screen(self._scene(chat, connection, who)), screen(self._scene(after, connection, who))
-            )
-            began, states = accepted(chat, after), {"chat": after}
-            if began:
-                changed["box"] = {"value": ""}
+            before, now = self._scene(chat, connection, who), self._scene(after, connection, who)
+            sent = together(sent, difference(screen(before), screen(now)))
+            began, states["chat"] = accepted(chat, after), after
             if began or (chat.busy and not after.busy):
-                chats = self._kept(chats, after)
-                changed |= self._past(chats, after)
-                states["chats"] = chats
+                known, chats = chats, self._kept(chats, after)
+                sent |= self._past(chats, after)
+                states["chats"] = history.change(known, chats)
             chat = after
-            yield self._shown(changed) | self._states(**states)
+            emptied: Screen = {"box": {"value": ""}} if began else {}
+            yield self._shown(sent | emptied) | self._states(**states)
 
     def _moved(self, before: State, after: State, connection: Connection, more: Screen) -> Updates:
         changed = difference(
@@ -214,7 +221,7 @@ class Wiring:
         if after.chat != before.chat and after.chat.turns:
             chats = self._kept(chats, after.chat)
         if chats != before.chats:
-            states["chats"] = chats
+            states["chats"] = history.change(before.chats, chats)
         if after.visitor != before.visitor:
             states["visitor"] = after.visitor.dump()
         return self._shown(changed | self._past(chats, after.chat) | more) | self._states(**states)
@@ -233,6 +240,11 @@ class Wiring:
 
     def _states(self, **values: Any) -> Updates:
         return {self._widgets[name]: value for name, value in values.items()}
+
+
+def arriving_script() -> str:
+    """What the browser adds to the inputs when the page opens."""
+    return javascript("arrive.js").replace("$MEMORY", history.MEMORY)
 
 
 def address(request: gr.Request) -> str | None:

@@ -21,6 +21,8 @@ from sawyer.errors import SawyerError, UsageError
 from sawyer.home import Home
 from sawyer.recipe import load_recipe
 
+INTERRUPTED = 130  # as shells report Ctrl-C
+
 
 def run_server(
     recipe_name: str,
@@ -48,7 +50,7 @@ def run_server(
     check_port(host, port)
 
     from serve.app import build_app
-    from serve.server import DrainingServer
+    from serve.server import DrainingServer, end_process_if_loading
 
     app = build_app(
         recipe,
@@ -75,6 +77,7 @@ def run_server(
     _tell_of_round(recipe.name, home, say)
     if watch.failure:
         raise SawyerError(f"The model could not be loaded: {watch.failure}")
+    end_process_if_loading(INTERRUPTED if server.interrupted else 0)
     if server.interrupted:
         raise KeyboardInterrupt
 
@@ -130,6 +133,7 @@ class ReadyWatch(threading.Thread):
 def run_page(api: str, *, host: str, port: int, open_to_all: bool) -> None:
     """Serve the page alone, on the API at ``api``, with the key in ``SAWYER_API_KEY`` if that is set."""
     from serve.access import is_loopback
+    from serve.hosts import HostMiddleware, hosts_from_environment
 
     key = os.environ.get("SAWYER_API_KEY", "").strip() or None
     if not api.startswith(("http://", "https://")):
@@ -141,10 +145,12 @@ def run_page(api: str, *, host: str, port: int, open_to_all: bool) -> None:
         )
     check_port(host, port)
 
+    local, names = is_loopback(host) and not open_to_all, hosts_from_environment()
+
     from ui.app import serve_ui
 
     Console(stderr=True).print(f"The page is at http://{host}:{port}, its API at {api}. Stop with Ctrl-C.")
-    serve_ui(api, host, port, api_key=key)
+    serve_ui(api, host, port, api_key=key, guard=(lambda app: HostMiddleware(app, allowed=names)) if local else None)
 
 
 def check_port(host: str, port: int) -> None:

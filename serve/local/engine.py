@@ -79,7 +79,8 @@ class LocalEngine:
         with self._changed:
             self._closing.set()
             self._changed.notify_all()
-        if self._thread.ident is not None:
+        loading = self._loaded is None and self._failure is None  # cannot be hurried, and nothing waits for it
+        if self._thread.ident is not None and not loading:
             self._thread.join(timeout=30)
 
     def status(self) -> tuple[State, str | None]:

@@ -1,6 +1,7 @@
 """A server process over the fake engine, for tests of signals: ``python -m tests.serve.server_process PORT HOME …``.
 
-Options: ``--delay`` seconds between the words of a reply, ``--drain-seconds``, ``--database`` instead of HOME's file.
+Options: ``--delay`` seconds between the words of a reply, ``--drain-seconds``, ``--database`` instead of HOME's file,
+``--loading``: its models are being loaded for ever.
 """
 
 import argparse
@@ -24,7 +25,9 @@ def main() -> None:
     from sawyer.store import FeedbackStore
     from serve import logs
     from serve.app import create_app
-    from serve.server import DrainingServer
+    from serve.local.engine import LocalEngine
+    from serve.scorer import BackgroundScorer
+    from serve.server import DrainingServer, end_process_if_loading
     from tests.serve.fakes import FakeEngine, FakeReply
 
     parser = argparse.ArgumentParser()
@@ -33,6 +36,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.1)
     parser.add_argument("--drain-seconds", type=float, default=30)
     parser.add_argument("--database")
+    parser.add_argument("--loading", action="store_true", help="models that never finish loading")
     given = parser.parse_args()
 
     class SlowReply(FakeReply):
@@ -51,8 +55,17 @@ def main() -> None:
     logs.configure("json")
     recipe = Recipe.model_validate({"name": "test", "model": {"backbone": "nowhere", "context": 64}})
     with FeedbackStore.open(given.database or f"sqlite:///{given.home / 'sawyer.db'}") as store:
-        app = create_app(SlowEngine(WORDS), store, recipe=recipe)
+        engine, scorer = SlowEngine(WORDS), None
+        if given.loading:
+            engine, scorer = LocalEngine(load_for_ever, context=64), BackgroundScorer(load_for_ever)
+        app = create_app(engine, store, recipe=recipe, scorer=scorer)
         DrainingServer(app, app.state.drain, host="127.0.0.1", port=given.port, seconds=given.drain_seconds).run()
+    end_process_if_loading(0)
+
+
+def load_for_ever() -> None:
+    while True:
+        time.sleep(1)
 
 
 @contextmanager

@@ -80,6 +80,14 @@ def test_a_server_with_nothing_to_do_ends_at_once(tmp_path):
         assert process.wait(5) == 0
 
 
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_whose_models_are_still_loading_ends_at_once(tmp_path, sent):
+    with running(tmp_path, "--loading") as (address, process):
+        assert httpx.get(f"{address}/readyz").json()["status"] == "loading"
+        process.send_signal(sent)
+        assert process.wait(10) == 0
+
+
 @pytest.mark.slow
 def test_what_takes_too_long_is_cut_and_what_was_said_is_kept(tmp_path):
     with running(tmp_path, "--drain-seconds", "0.5", "--delay", "1") as (address, process):

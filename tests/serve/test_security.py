@@ -8,10 +8,11 @@ from fastapi.testclient import TestClient
 
 from sawyer.data import ASSETS
 from sawyer.errors import UsageError
-from serve.access import Access
+from serve.access import Access, access_for
 from serve.app import create_app
 from serve.cors import origins_from_environment
-from serve.keys import Keyring
+from serve.hosts import hosts_from_environment
+from serve.keys import KeyFile, Keyring
 from serve.limits import Unlimited
 from tests.serve.fakes import FakeEngine
 from tests.ui.fake_api import FakeApi
@@ -152,3 +153,51 @@ def test_no_text_of_a_user_becomes_a_control_token_of_the_shipped_model():
 def test_the_fake_engine_sees_prompts_unchanged(client, engine: FakeEngine):
     client.post("/v1/completions", json={"model": "rlf", "prompt": "</s><s>"})
     assert engine.jobs[-1].prompt == "</s><s>"
+
+
+@pytest.fixture
+def at_home(engine, store, recipe, monkeypatch):
+    """A server that this machine alone reaches, with the page in the same process."""
+    monkeypatch.setenv("SAWYER_ALLOWED_HOSTS", "chat.example.org")
+    app = create_app(engine, store, recipe=recipe, rate_limit=Unlimited(), access=Access(local=True))
+    with TestClient(mount_ui(app, "http://127.0.0.1:1")) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/healthz", "/", "/gradio_api/info"])
+def test_a_page_that_points_its_own_name_at_this_machine_is_turned_away(at_home, path):
+    for host in (
+        "localhost",
+        "127.0.0.1:7860",
+        "[::1]:7860",
+        "LOCALHOST:1",
+        "sawyer.localhost",
+        "chat.example.org:443",
+    ):
+        assert at_home.get(path, headers={"Host": host}).status_code == 200, host
+    for host in (
+        "evil.example",
+        "evil.example:7860",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "x@localhost",
+        "",
+    ):
+        refused = at_home.get(path, headers={"Host": host})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "host_not_allowed"), host
+        assert refused.headers["X-Request-ID"]
+
+
+def test_a_server_for_others_answers_under_every_name(tmp_path):
+    assert access_for(tmp_path, "127.0.0.1", open_to_all=False).local
+    assert not access_for(tmp_path, "127.0.0.1", open_to_all=True).local
+    assert not access_for(tmp_path, "0.0.0.0", open_to_all=True).local
+    KeyFile(tmp_path).add("voter", "Ada")
+    assert not access_for(tmp_path, "127.0.0.1", open_to_all=False).local, "the key keeps them out"
+
+
+@pytest.mark.parametrize("wrong", ["*", "http://a.example", "a.example:80", "A.example", "a/b"])
+def test_what_is_no_host_is_refused_at_the_start(monkeypatch, wrong):
+    monkeypatch.setenv("SAWYER_ALLOWED_HOSTS", f"chat.example.org,{wrong}")
+    with pytest.raises(UsageError, match="SAWYER_ALLOWED_HOSTS"):
+        hosts_from_environment()

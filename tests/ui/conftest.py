@@ -70,6 +70,12 @@ class Visit:
         self.page.wait_for_selector("#sw-box textarea")
         self.page.wait_for_selector(".sw-header .sw-invitation", state="attached")
 
+    def another_tab(self) -> "Visit":
+        """A second page of the same browser, at the same address."""
+        tab = Visit(self.page.context.new_page())
+        tab.open(self.page.url)
+        return tab
+
     def faults(self) -> list[str]:
         """What axe-core finds serious or worse on the page as it is."""
         from axe_playwright_python.sync_playwright import Axe

@@ -99,9 +99,9 @@ class FakeApi:
         try:
             behind = self.behind(asked)
             turn_id = asked.turn_id or f"turn-{turn}"
-            yield _sse(TurnEvent(turn_id=turn_id, conversation_id="conversation-1", stages=list(behind)))
+            yield sse(TurnEvent(turn_id=turn_id, conversation_id="conversation-1", stages=list(behind)))
             if self.ahead:
-                yield _sse(QueuedEvent(ahead=self.ahead))
+                yield sse(QueuedEvent(ahead=self.ahead))
             again = "Once more: " if asked.turn_id else ""
             words = {pane: _pieces(again + self.replies[stage][0]) for pane, stage in behind.items()}
             for step in range(max(len(pieces) for pieces in words.values()) + 1):
@@ -112,10 +112,10 @@ class FakeApi:
                         await asyncio.sleep(0.02)
                     event = self._event(pane, behind[pane], pieces, step, turn_id)
                     if event is not None:
-                        yield _sse(event)
+                        yield sse(event)
                         sent += 1
                 await asyncio.sleep(self.pause)
-            yield _sse(EndEvent())
+            yield sse(EndEvent())
         except asyncio.CancelledError:
             self.hung_up += 1
             raise
@@ -140,16 +140,25 @@ class FakeApi:
         if step > len(pieces):
             return None
         version = pane if "@" in pane else None if stage == "base" else f"{stage}@1"
+        tokens, seconds = self.measured(stage, len(pieces))
         return DoneEvent(
             stage=pane,
             completion_id=f"completion-{turn_id}-{stage}",
             reward=self.replies[stage][1],
-            parts=self.parts,
-            tokens=len(pieces),
-            seconds=round(len(pieces) * 0.031, 2),
-            finish_reason="length" if stage == "base" else "stop",
+            parts=self.parts_of(stage),
+            tokens=tokens,
+            seconds=seconds,
+            finish_reason="length" if stage == "base" and self.kind == "chat" else "stop",
             version=None if pane in BLIND_PANES else version,
         )
+
+    def parts_of(self, stage: str) -> dict[str, float]:
+        """The raw scores behind a stage's reward."""
+        return self.parts
+
+    def measured(self, stage: str, pieces: int) -> tuple[int, float]:
+        """Tokens and seconds of a reply."""
+        return pieces, round(pieces * 0.031, 2)
 
     def app(self) -> FastAPI:
         """The routes the page uses."""
@@ -209,7 +218,7 @@ def _pieces(text: str) -> list[str]:
     return [words[0], *(f" {word}" for word in words[1:])]
 
 
-def _sse(event: AnyCompareEvent) -> str:
+def sse(event: AnyCompareEvent) -> str:
     return f"data: {json.dumps(event.model_dump(mode='json'))}\n\n"
 
 

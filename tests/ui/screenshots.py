@@ -1,7 +1,8 @@
 """``make screenshots``: starts what the pictures need, takes them into docs/images, and ends it again.
 
-The talking pages show the shipped nano model, as it answers. Board and review show the scripted API of the tests,
-because nobody has voted on a fresh clone; a strip across the picture says so.
+Compare and arena show the shipped nano model, as it answers. Summaries shows answers that a trained T5 once gave,
+played again because training it takes twenty minutes; board and review show made-up votes, because nobody has voted on
+a fresh clone. A strip across these pictures says so.
 """
 
 import argparse
@@ -17,10 +18,12 @@ from fastapi import FastAPI
 from tests.serve.live import serving
 from tests.ui.fake_admin import KEY, FakeAdmin
 from tests.ui.fake_api import FakeApi
+from tests.ui.replayed_t5 import ARTICLE, ReplayedT5
 from ui.app import mount_ui
-from ui.screenshots import Shot, board, review, take, talk
+from ui.screenshots import Shot, board, review, summarise, take, talk
 
 MADE_UP = "Example: the votes and figures in this picture are made up."
+REPLAYED = "Played again: what a small T5 answered once, chosen because its two answers differ."
 LOADING_SECONDS = 300
 
 
@@ -65,6 +68,9 @@ def main() -> None:
     ]
     with serving(api) as address, serving(mount_ui(FastAPI(), address)) as url:
         taken += take(url, options.out, made_up, caption=MADE_UP)
+    summary = [Shot("summaries", "summaries", summarise(ARTICLE), whole=False)]
+    with serving(ReplayedT5().app()) as address, serving(mount_ui(FastAPI(), address)) as url:
+        taken += take(url, options.out, summary, caption=REPLAYED)
     for path in taken:
         print(f"{path} {path.stat().st_size // 1024} KB")
 

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from tests.ui.fake_api import FakeApi
 from ui.app import mount_ui
+from ui.page import SESSIONS
 from ui.shell import POLICY
 from ui.theme import ASSETS, css
 
@@ -41,6 +42,11 @@ def test_the_browser_is_told_to_load_from_nowhere_else(web: TestClient) -> None:
         assert web.get(path).headers["content-security-policy"] == POLICY
     assert "http" not in POLICY
     assert "content-security-policy" not in web.get("/v1/info").headers
+
+
+def test_no_more_open_pages_are_remembered_than_a_server_can_hold(web: TestClient) -> None:
+    page = next(route.app for route in web.app.routes if getattr(route, "path", None) == "")  # type: ignore[attr-defined]
+    assert page.state_holder.capacity == SESSIONS
 
 
 def test_a_head_request_and_a_static_file_pass_through_the_shell(web: TestClient) -> None:

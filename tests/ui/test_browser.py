@@ -14,6 +14,12 @@ pytestmark = pytest.mark.browser
 Arrive = Callable[..., Visit]
 ALL_STREAMING = """() => [...document.querySelectorAll('.sw-streaming .sw-reply')]
     .filter(reply => reply.innerText.trim().length > 5).length === 3"""
+COUNT_HANDS = """() => {
+    window.hands = [];
+    for (const kind of ["click", "keydown"]) {
+        window.addEventListener(kind, (event) => event.isTrusted && window.hands.push(kind), true);
+    }
+}"""
 READY = '[data-ready="true"]'
 
 
@@ -22,6 +28,7 @@ def test_a_newcomer_votes_in_three_steps_with_the_keys_and_takes_it_back(visit: 
     visitor = visit()
     page = visitor.page
     page.wait_for_function("document.querySelectorAll('.sw-hint li').length === 3")
+    page.evaluate(COUNT_HANDS)
     page.locator(".sw-chip").first.click()  # one: an example
     page.wait_for_function(ALL_STREAMING)
     fake.holds_after = None
@@ -33,6 +40,7 @@ def test_a_newcomer_votes_in_three_steps_with_the_keys_and_takes_it_back(visit: 
     key, vote = fake.votes[0]
     assert (vote.turn_id, vote.choice, vote.position, vote.consent) == ("turn-1", "sft", 1, True)
     assert key
+    assert page.evaluate("window.hands") == ["click", "keydown"], "nothing else was needed for a vote"
     page.keyboard.press("u")
     page.wait_for_selector(READY)
     assert fake.undone[0].voter == vote.voter
@@ -233,6 +241,29 @@ def test_chats_are_kept_shared_and_deleted_and_two_visitors_do_not_see_each_othe
     sent = fake.asked[-1]
     assert [message.content for message in sent.messages] == ["I am the first", REPLIES["base"][0], "Go on"]
     assert (sent.conversation_id, sent.turn_id) == (None, None)
+    assert first.alarms == second.alarms == []
+
+
+def test_two_tabs_of_one_browser_keep_both_their_chats(visit: Arrive, fake: FakeApi) -> None:
+    first = visit()
+    second = first.another_tab()
+    fake.holds_after = 6
+    first.ask("I am the first tab")
+    first.page.wait_for_selector(".sw-streaming")
+    fake.holds_after = None
+    second.ask("I am the second tab")
+    for tab in (first, second):
+        tab.wait_for_answers()
+    chats = "document.querySelectorAll('#sw-past li').length"
+    for tab in (first, second):  # also the one that did nothing when the other was done
+        tab.page.wait_for_function(f"{chats} === 2")
+    first.press(first.page.locator(".sw-pick").first, ".sw-thanks")
+    second.page.locator("#sw-past summary").click()
+    second.page.locator("[data-do=forget]").last.click()
+    for tab in (first, second):
+        tab.page.wait_for_function(f"{chats} === 1")
+    third = first.another_tab()
+    third.page.wait_for_function(f"{chats} === 1")
     assert first.alarms == second.alarms == []
 
 

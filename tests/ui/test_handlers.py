@@ -103,6 +103,8 @@ def test_a_refusal_loses_nothing() -> None:
     assert "in 9 seconds" in chat.notice
     assert box_afterwards(chat, "") == "precious words"
     assert box_afterwards(chat, "already typing") == "already typing"
+    answered = ask(handlers(FakeApi()), Chat(), "words")[-1]
+    assert box_afterwards(answered, "words") == "" and box_afterwards(answered, "more") == "more"
 
 
 def test_a_server_that_is_away_loses_nothing() -> None:

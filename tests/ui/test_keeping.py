@@ -42,6 +42,19 @@ def test_the_newest_twenty_are_kept_each_once_and_can_be_deleted() -> None:
     assert history.find(history.remove(chats, "chat-20"), "chat-20") is None
 
 
+def test_the_browser_is_told_what_changed_and_not_the_whole_list() -> None:
+    one = history.keep([], conversation("1", "chat-1"), "", 1)
+    two = history.keep(one, conversation("2", "chat-2"), "", 2)
+    assert history.change(one, two) == {"put": [two[0]], "forget": []}
+    assert history.change(two, history.remove(two, "chat-1")) == {"put": [], "forget": ["chat-1"]}
+    assert history.change("broken", one) == {"put": one, "forget": []}
+    full: Any = []
+    for number in range(history.KEPT):
+        full = history.keep(full, conversation(str(number), f"chat-{number}"), "", number)
+    newest = history.keep(full, conversation("x", "chat-x"), "", 99)
+    assert history.change(full, newest) == {"put": [newest[0]], "forget": []}, "the browser counts for itself"
+
+
 def test_a_chat_too_long_for_a_browser_is_not_kept() -> None:
     assert history.keep([], conversation("x" * history.MAX_CHARACTERS), "", 0) == []
 

@@ -98,7 +98,7 @@ def test_only_what_changed_travels_while_streaming() -> None:
 def test_after_the_answers_the_page_asks_for_a_vote_and_says_what_happens_without() -> None:
     shown = screen(answered(Chat(), "q", *STAGES), server(*STAGES))
     assert texts.VOTE_PROMPT in shown["verdicts"]["value"]
-    assert texts.CONTINUES_UNLESS.format(stage="RLF") in shown["verdicts"]["value"]
+    assert texts.CONTINUES_UNLESS.format(answer="the RLF answer") in shown["verdicts"]["value"]
     for text in (texts.PICK, texts.TIE, texts.BAD, texts.ALL_ANEW, texts.EDIT_MESSAGE):
         assert not waiting(shown, text)
     assert texts.UNDO not in shown["verdicts"]["value"] and shown["comments"]["visible"] is False
@@ -107,7 +107,7 @@ def test_after_the_answers_the_page_asks_for_a_vote_and_says_what_happens_withou
 def test_a_vote_is_thanked_for_and_highlighted() -> None:
     shown = screen(answered(Chat(), "q", *STAGES).vote("sft"), server(*STAGES))
     assert texts.VOTE_SAVED in shown["verdicts"]["value"]
-    assert texts.CONTINUES.format(stage="SFT") in shown["verdicts"]["value"]
+    assert texts.CONTINUES.format(answer="the SFT answer") in shown["verdicts"]["value"]
     assert "sw-chosen" in shown["pane_1"]["value"]
     assert "sw-chosen" not in shown["pane_2"]["value"]
     assert texts.PICKED in shown["pane_1"]["value"] and texts.PICKED not in shown["pane_0"]["value"]
@@ -118,7 +118,7 @@ def test_a_vote_is_thanked_for_and_highlighted() -> None:
 def test_verdicts_show_that_they_were_given(verdict: str, label: str) -> None:
     shown = screen(answered(Chat(), "q", *STAGES).vote(verdict), server(*STAGES))
     assert label in shown["verdicts"]["value"], verdict
-    assert texts.CONTINUES.format(stage="RLF") in shown["verdicts"]["value"]
+    assert texts.CONTINUES.format(answer="the RLF answer") in shown["verdicts"]["value"]
 
 
 def test_a_failed_pane_says_why_and_cannot_be_voted_for() -> None:
@@ -134,8 +134,22 @@ def test_a_turn_stopped_too_early_asks_for_no_vote() -> None:
     chat = Chat().ask("q", STAGES).apply(TurnEvent(turn_id="t", conversation_id="c", stages=list(STAGES)))
     shown = screen(chat.apply(DeltaEvent(stage="sft", delta="so far")).stop(), server(*STAGES))
     assert texts.STOPPED_EARLY in shown["verdicts"]["value"]
-    assert texts.CONTINUES.format(stage="SFT") in shown["verdicts"]["value"]
+    assert texts.CONTINUES.format(answer="the SFT answer") in shown["verdicts"]["value"]
     assert waiting(shown, texts.PICK)
+
+
+def test_answers_have_names_that_read_well_in_a_sentence() -> None:
+    assert [texts.answer_of(stage) for stage in ("rlf", "rlf@2", "B")] == [
+        "the RLF answer",
+        "the RLF 2 answer",
+        "answer B",
+    ]
+
+
+def test_a_pasted_article_scrolls_within_itself_and_the_keyboard_reaches_it() -> None:
+    short, long = (screen(answered(Chat(), "word " * count, *STAGES), server(*STAGES)) for count in (20, 200))
+    assert "sw-long" not in short["transcript"]["value"]
+    assert re.search(r'sw-long" tabindex=0', long["transcript"]["value"])
 
 
 def test_earlier_turns_show_the_answer_they_kept() -> None:
@@ -248,11 +262,29 @@ def test_the_hint_shows_until_it_is_seen_and_only_before_the_first_question() ->
 
 def test_a_page_for_summaries_says_when_its_server_only_chats() -> None:
     shown = screen(Chat(), server(*STAGES), SUMMARIES)
-    assert "T5" in shown["notice"]["value"] and shown["examples"]["visible"] is False
+    assert texts.SUMMARIES_COMMANDS[0] in shown["notice"]["value"] and shown["examples"]["visible"] is False
     info = server("base", "rlf").info
     assert info is not None
     summary = Connection(info.model_copy(update={"kind": "summary"}))
     assert screen(Chat(), summary)["ask"]["value"] == texts.SUMMARISE, "and its front page is that page"
+
+
+def test_a_page_for_summaries_speaks_of_summaries_and_continues_nothing() -> None:
+    shown = screen(answered(Chat(), "q", "base", "rlf"), server("base", "rlf"), SUMMARIES)["verdicts"]["value"]
+    assert texts.SUMMARIES_PROMPT in shown and texts.KEYS.format(numbers="1 3") in shown and "continues" not in shown
+    voted = screen(answered(Chat(), "q", "base", "rlf").vote("rlf"), server("base", "rlf"), SUMMARIES)
+    assert texts.VOTE_SAVED in voted["verdicts"]["value"] and "continues" not in voted["verdicts"]["value"]
+    hint = screen(Chat(), server("base", "rlf"), SUMMARIES, seen_hint=False)["hint"]["value"]
+    assert texts.SUMMARIES_HINT[0] in hint and texts.HINT[1] not in hint
+
+
+def test_answers_that_are_the_same_are_said_to_be() -> None:
+    chat = answered(Chat(), "q", *STAGES)
+    assert chat.current is not None and texts.SAME_WORDS not in screen(chat, server(*STAGES))["verdicts"]["value"]
+    alike = replace(
+        chat, turns=(replace(chat.current, panes=tuple(replace(p, text="Yes") for p in chat.current.panes)),)
+    )
+    assert texts.SAME_WORDS in screen(alike, server(*STAGES))["verdicts"]["value"]
 
 
 def test_an_answer_being_written_anew_has_its_editor_and_a_stored_one_stands_in_its_pane() -> None:

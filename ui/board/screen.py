@@ -8,7 +8,7 @@ from ui.board.figure_html import figure_html
 from ui.board.figures import figures
 from ui.board.palette import shades
 from ui.board.view import View
-from ui.numbers import contestant_name, counted, percent
+from ui.numbers import contestant_name, counted, of_number, percent
 
 POLL_MILLISECONDS = 4000
 
@@ -61,8 +61,8 @@ def _totals(board: Board) -> str:
     kind = {True: texts.BLIND_NOTE, False: texts.OPEN_NOTE, None: texts.ALL_NOTE}[board.blind]
     return (
         f'<section class="bd-totals" aria-label="{escape(texts.VOTES)}">'
-        f"<p><b>{board.votes:,}</b><span>{texts.VOTES}<br><small>{escape(kind)}</small></span></p>"
-        f"<p><b>{board.voters:,}</b><span>{texts.VOTERS}</span></p>{_choices(board)}</section>"
+        f"<p><b>{board.votes:,}</b><span>{of_number(board.votes, 'vote')}<br><small>{escape(kind)}</small></span></p>"
+        f"<p><b>{board.voters:,}</b><span>{of_number(board.voters, 'voter')}</span></p>{_choices(board)}</section>"
     )
 
 

@@ -16,7 +16,6 @@ BLIND_VOTES = "blind"
 OPEN_VOTES = "open"
 
 VOTES = "votes"
-VOTERS = "voters"
 BLIND_NOTE = "blind votes alone"
 OPEN_NOTE = "open votes alone"
 ALL_NOTE = "blind and open votes"

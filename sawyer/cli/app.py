@@ -135,7 +135,7 @@ def train(
     step: Annotated[
         str,
         typer.Argument(
-            metavar="STEP", help="base, sft, reward, or for rlf ppo, grpo, rloo, dpo, ipo, kto, orpo or spin."
+            metavar="STEP", help="base, sft, reward, judge, or for rlf ppo, grpo, rloo, dpo, ipo, kto, orpo or spin."
         ),
     ],
     recipe: RecipeArgument,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sawyer.evaluation.acceptance import deciding_pair
-from sawyer.evaluation.report import Criterion, Interval, PairFigures, Report, StageFigures
+from sawyer.evaluation.report import Criterion, Gain, Interval, PairFigures, Report, StageFigures
 
 Figures = TypeVar("Figures")
 
@@ -68,7 +68,13 @@ PAIR_LINES: tuple[Line[PairFigures], ...] = (
     Line("reward difference", "mean over prompts, 95 % interval", lambda p: ranged(p.difference, sign=True)),
     Line("paired t-test", "two-sided p", lambda p: probability(p.t_p)),
     Line("Wilcoxon", "signed-rank test, two-sided p", lambda p: probability(p.wilcoxon_p)),
+    Line("… by Holm", "both corrected for the number of comparisons", lambda p: _holm(p)),
+    Line("Mann–Whitney", "ignores the pairing, two-sided p", lambda p: probability(p.mann_whitney_p)),
+    Line("spread", "Brown–Forsythe test of equal deviations, p", lambda p: probability(p.variance_p)),
+    Line("at like length", "pairs of replies within 20 % of each other's length", lambda p: _matched(p)),
+    Line("at equal length", "what is left when length is taken out, 95 % interval", lambda p: _intercept(p)),
     Line("effect size", "mean difference over its deviation", lambda p: number(p.effect_size, sign=True)),
+    Line("prompts needed", "for p < 0.01 four times in five, at this effect", lambda p: _needed(p)),
     Line("win rate", "ties count half, 90 % interval", lambda p: _win_rate(p)),
     Line("wins, ties, losses", "prompts", lambda p: f"{p.wins}, {p.ties}, {p.losses}"),
     Line("same text", "prompts answered identically", lambda p: str(p.identical_replies)),
@@ -80,11 +86,47 @@ PAIR_LINES: tuple[Line[PairFigures], ...] = (
 )
 
 
+GAIN_LINES: tuple[Line[Gain], ...] = (
+    Line("by the reward", "the model that training optimised, 95 % interval", lambda g: ranged(g.reward, sign=True)),
+    Line("by the judge", "the model that nothing was optimised against", lambda g: ranged(g.judge, sign=True)),
+    Line("gap", "prompt by prompt", lambda g: ranged(g.gap, sign=True)),
+    Line("verdict", "", lambda g: "they part" if g.warning else "no conflict"),
+)
+
+
+def warnings(report: Report) -> list[str]:
+    """Where the two reward models part."""
+    return [gain.warning for gain in report.judge.gains if gain.warning] if report.judge else []
+
+
+def _holm(pair: PairFigures) -> str:
+    return f"{probability(pair.t_p_holm)}, {probability(pair.wilcoxon_p_holm)}"
+
+
+def _matched(pair: PairFigures) -> str:
+    found = pair.length_matched
+    if found is None or found.difference is None:
+        return "–"
+    return f"{ranged(found.difference, sign=True)}, n {found.n}"
+
+
+def _intercept(pair: PairFigures) -> str:
+    found = pair.length_matched
+    return ranged(found.at_equal_length, sign=True) if found and found.at_equal_length else "–"
+
+
+def _needed(pair: PairFigures) -> str:
+    return "–" if pair.n_needed is None else f"{pair.n_needed:,}"
+
+
+ROLES = {"guard": "guard: not optimised, must not fall", "judge": "judge: a second reward model, never optimised"}
+
+
 def part_lines(report: Report) -> list[tuple[str, str, list[str]]]:
     """Rows about the reward's parts: name, meaning, and a cell for each stage."""
     rows = []
     for part in report.parts:
-        what = "guard: not optimised, must not fall" if part.role == "guard" else f"weight {part.weight:g}"
+        what = ROLES.get(part.role) or f"weight {part.weight:g}"
         rows.append(
             (part.name, f"mean with its bootstrap 95 % interval; {what}", [ranged(m) for m in part.means.values()])
         )
@@ -96,6 +138,25 @@ def part_lines(report: Report) -> list[tuple[str, str, list[str]]]:
             for stage in part.means
         ]
         rows.append(("… change", "from the stage it is compared with, paired t-test", cells))
+    return rows
+
+
+def benchmark_lines(report: Report) -> list[tuple[str, str, list[str]]]:
+    """Rows about the benchmarks: name, meaning, and a cell for each stage."""
+    rows = []
+    for one in report.benchmarks:
+        chance = "" if one.chance is None else f", guessing gives {percent(one.chance)}"
+        cells = [ranged(one.scores[stage.stage], 3) for stage in report.stages]
+        rows.append((one.name, f"{one.metric} of {one.n} questions, 95 % interval{chance}", cells))
+        found = {comparison.after: comparison for comparison in one.comparisons}
+        changes = [
+            f"{ranged(found[stage.stage].difference, 3, sign=True)}, p {probability(found[stage.stage].p)}"
+            if stage.stage in found
+            else "–"
+            for stage in report.stages
+        ]
+        test = one.comparisons[0].test if one.comparisons else "paired test"
+        rows.append(("… change", f"from the stage it is compared with, {test}", changes))
     return rows
 
 

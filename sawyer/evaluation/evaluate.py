@@ -8,7 +8,6 @@ Written to the run folder: ``report.json`` (schema: ``report.Report``), ``report
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,19 +16,16 @@ from sawyer import __version__
 from sawyer.compute import set_threads
 from sawyer.errors import UsageError
 from sawyer.evaluation.acceptance import deciding_pair, judge
-from sawyer.evaluation.benchmarks.ask import BenchmarkPlan, ask_benchmarks
 from sawyer.evaluation.benchmarks.harness import check_harness
 from sawyer.evaluation.contestants import Models, check_names, load_models
 from sawyer.evaluation.examiner import Examiner, adapter_of
 from sawyer.evaluation.figures import Answers, reply_of, sample_rows, stage_figures
-from sawyer.evaluation.holm import corrected
+from sawyer.evaluation.measure import Extras, Measured, measure
 from sawyer.evaluation.page import render_page
-from sawyer.evaluation.parts import part_figures
 from sawyer.evaluation.plots import draw_all
 from sawyer.evaluation.prompts import Chosen, choose_prompts
 from sawyer.evaluation.replies import ReplyCache
-from sawyer.evaluation.report import BenchmarkFigures, Judge, PairFigures, PartFigures, Report, Sampling
-from sawyer.evaluation.second_opinion import second_opinion
+from sawyer.evaluation.report import Report, Sampling
 from sawyer.home import Home
 from sawyer.recipe import Recipe
 from sawyer.runs import MANIFEST, Run, write_json
@@ -44,8 +40,7 @@ def evaluate(
     stages: Sequence[str] | None = None,
     out: Path | None = None,
     models: Models | None = None,
-    command: str | None = None,
-    benchmarks: BenchmarkPlan | None = None,
+    extras: Extras | None = None,
 ) -> Report:
     """Evaluate stages of a recipe on its held-out prompts and write the report.
 
@@ -54,8 +49,7 @@ def evaluate(
             and every stage that has a current version (all stages of ``models`` where those are given).
         out: folder of the report; default: ``runs/<recipe>/evaluate`` of the home. Replies are kept in the latter.
         models: what to ask, already loaded; default: the registry's versions.
-        command: what was typed, for the report.
-        benchmarks: which of lm-evaluation-harness's are asked beside; default: none.
+        extras: what else is asked; default: nothing.
 
     Raises:
         UsageError: a stage without adapter, no reward model, no prompts named, a folder that cannot be written.
@@ -64,7 +58,8 @@ def evaluate(
     started = time.monotonic()
     set_threads(recipe.threads)
     home.ensure()
-    if benchmarks is not None:
+    extras = extras or Extras()
+    if extras.benchmarks is not None:
         check_harness()  # before anything is loaded
     if models is None:
         models, names = load_models(recipe, home, stages)
@@ -77,18 +72,9 @@ def evaluate(
     kept = home.runs / recipe.name / STEP
     with _open_run(recipe, out or kept, kept) as run:
         examiner = Examiner(recipe, models, chosen, ReplyCache(kept / "replies.jsonl"))
-        answers = examiner.answers(names)
-        pairs = examiner.pairs(answers)
-        parts = part_figures(answers, pairs, models.scorer, examiner.roles, recipe.seed)
-        pairs, parts = corrected(pairs, parts)
-        compared = [(pair.before, pair.after) for pair in pairs]
-        asked = benchmarks and ask_benchmarks(
-            models.policy, names, compared, benchmarks, kept / "benchmarks.json", recipe.seed
-        )
-        opinion = second_opinion(answers, pairs, examiner.judge_name, models.judge_note)
-        made = Made(answers, pairs, parts, opinion, asked or [], command, time.monotonic() - started)
-        report = _report(recipe, models, chosen, made)
-        _write(run, report, chosen, answers)
+        made = measure(examiner, names, extras, kept)
+        report = _report(recipe, models, chosen, made, round(time.monotonic() - started, 1))
+        _write(run, report, chosen, made.answers)
     return report
 
 
@@ -106,20 +92,7 @@ def _open_run(recipe: Recipe, folder: Path, kept: Path) -> Run:
     return Run(folder, step=STEP, recipe=recipe, resume=True)
 
 
-@dataclass(frozen=True)
-class Made:
-    """What was measured, on its way into the report."""
-
-    answers: list[Answers]
-    pairs: list[PairFigures]
-    parts: list[PartFigures]
-    judge: Judge
-    benchmarks: list[BenchmarkFigures]
-    command: str | None
-    seconds: float
-
-
-def _report(recipe: Recipe, models: Models, chosen: Chosen, made: Made) -> Report:
+def _report(recipe: Recipe, models: Models, chosen: Chosen, made: Measured, seconds: float) -> Report:
     spec, stages = recipe.evaluate, [answer.stage for answer in made.answers]
     deciding = deciding_pair(made.pairs, stages)
     acceptance = judge(deciding, made.parts) if deciding else []
@@ -140,11 +113,13 @@ def _report(recipe: Recipe, models: Models, chosen: Chosen, made: Made) -> Repor
         pairs=made.pairs,
         parts=made.parts,
         judge=made.judge,
+        win_rates=made.win_rates,
+        llm_judge=made.llm_judge,
         benchmarks=made.benchmarks,
         acceptance=acceptance,
         accepted=all(criterion.met for criterion in acceptance) if acceptance else None,
         samples=sample_rows(messages, made.answers, spec.samples, recipe.seed),
-        seconds=round(made.seconds, 1),
+        seconds=seconds,
     )
 
 

@@ -171,6 +171,38 @@ class BenchmarkFigures(Part):
     comparisons: list[BenchmarkComparison]
 
 
+class WinRate(Part):
+    """How often after is preferred to before, by one judge of any kind."""
+
+    by: str = Field(description="whose preference: a reward model, an LLM judge, people's votes")
+    before: str
+    after: str
+    n: int = Field(description="prompts, or votes, that count")
+    wins: int
+    ties: int
+    losses: int
+    left_out: int = Field(0, description="prompts without a usable verdict")
+    rate: Interval | None = Field(description="ties half, 90 % interval; null where nothing counts")
+    length_controlled: Interval | None = Field(
+        None, description="of replies of equal length: Bradley–Terry with length beside it, bootstrap 90 % interval"
+    )
+
+
+class LlmJudge(Part):
+    """A language model that judged pairs of replies, and how far it can be trusted."""
+
+    url: str
+    model: str
+    template: str = Field(description="the question, with {conversation}, {first} and {second} to fill in")
+    prompts: int = Field(description="prompts judged in each comparison")
+    questions: int = Field(description="questions asked: both orders, but none where two replies are the same text")
+    nonsense: int = Field(description="answers that are neither A, B nor TIE")
+    consistency: Interval | None = Field(description="share of pairs judged alike in both orders, 90 % Wilson interval")
+    first_place: Interval | None = Field(description="share of choices for the reply that stood first, likewise")
+    prompt_tokens: int = Field(description="cost, as the service counts it")
+    completion_tokens: int
+
+
 class Criterion(Part):
     """One condition of the acceptance line: measured, allowed, met or not."""
 
@@ -239,6 +271,8 @@ class Report(Part):
     pairs: list[PairFigures]
     parts: list[PartFigures] = Field(default=[], description="of a reward of several parts, the guard, and the judge")
     judge: Judge | None = Field(None, description="the second reward model beside the first")
+    win_rates: list[WinRate] = []
+    llm_judge: LlmJudge | None = Field(None, description="where one was asked")
     benchmarks: list[BenchmarkFigures] = Field(
         default=[], description="by lm-evaluation-harness, where they were asked"
     )

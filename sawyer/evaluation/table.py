@@ -18,9 +18,11 @@ from sawyer.evaluation.wording import (
     benchmark_lines,
     headline,
     limit,
+    llm_sentence,
     measured,
     part_lines,
     warnings,
+    win_rate_rows,
 )
 
 
@@ -41,6 +43,13 @@ def print_report(report: Report, console: Console | None = None) -> None:
         for name, _, cells in part_lines(report):
             table.add_row(name, *map(Text, cells))
         console.print(table)
+    if report.win_rates:
+        table = _framed("Who prefers the later stage", [f"{pair.before} → {pair.after}" for pair in report.pairs])
+        for name, _, cells in win_rate_rows(report):
+            table.add_row(name, *map(Text, cells))
+        console.print(table)
+    if report.llm_judge:
+        console.print(Text(llm_sentence(report), style="dim"))
     if report.benchmarks:
         table = _framed("Benchmarks", [stage.stage for stage in report.stages])
         for name, _, cells in benchmark_lines(report):

@@ -160,9 +160,44 @@ def benchmark_lines(report: Report) -> list[tuple[str, str, list[str]]]:
     return rows
 
 
+def win_rate_rows(report: Report) -> list[tuple[str, str, list[str]]]:
+    """Rows about preferences: who prefers, how it is counted, and a cell for each comparison."""
+    rows = []
+    for by in dict.fromkeys(one.by for one in report.win_rates):
+        found = {(one.before, one.after): one for one in report.win_rates if one.by == by}
+        shown = [found.get((pair.before, pair.after)) for pair in report.pairs]
+        rows.append((by, "ties half, 90 % interval", [_rate(one.rate) if one else "–" for one in shown]))
+        controlled = [_rate(one.length_controlled) if one else "–" for one in shown]
+        if any(cell != "–" for cell in controlled):
+            rows.append(("… length-controlled", "between replies of equal length, 90 % interval", controlled))
+        counts = [f"{one.wins}, {one.ties}, {one.losses}" if one else "–" for one in shown]
+        rows.append(("… wins, ties, losses", "prompts or votes", counts))
+    return rows
+
+
+def llm_sentence(report: Report) -> str:
+    """How far the LLM judge can be trusted, and what it cost."""
+    found = report.llm_judge
+    if found is None:
+        return ""
+    alike, first = found.consistency, found.first_place
+    told = (
+        f"{found.model} was asked {found.questions} questions about {found.prompts} prompts, each pair in both orders. "
+    )
+    told += f"It judged {_rate(alike)} of the pairs alike in both orders; " if alike else ""
+    told += f"{_rate(first)} of its choices were for the reply that stood first; " if first else ""
+    return told + (
+        f"{found.nonsense} answers were nonsense and count for nothing. Cost: {found.prompt_tokens:,} tokens read, "
+        f"{found.completion_tokens:,} written."
+    )
+
+
+def _rate(rate: Interval | None) -> str:
+    return "–" if rate is None else f"{percent(rate.value)} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
+
+
 def _win_rate(pair: PairFigures) -> str:
-    rate = pair.win_rate
-    return f"{percent(rate.value)} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
+    return _rate(pair.win_rate)
 
 
 def measured(criterion: Criterion) -> str:

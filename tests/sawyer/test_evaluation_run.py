@@ -14,6 +14,7 @@ from sawyer.evaluation import Models, Report, evaluate
 from sawyer.evaluation import replies as replies_module
 from sawyer.evaluation.canvas import Plot
 from sawyer.evaluation.divergence import response_kl
+from sawyer.evaluation.measure import Extras
 from sawyer.evaluation.prompts import choose_prompts, held_out_prompts, spread
 from sawyer.evaluation.replies import ReplyCache
 from sawyer.generation import Generation, generate
@@ -97,7 +98,7 @@ def test_kl_equals_generation_log_probabilities(policy: Any) -> None:
 
 @pytest.mark.usefixtures("no_plots")
 def test_tests_and_lengths_are_those_of_the_rewards(recipe: Any, home: Home, models: Models) -> None:
-    report = evaluate(recipe, home, models=models, command="sawyer evaluate trial")
+    report = evaluate(recipe, home, models=models, extras=Extras(command="sawyer evaluate trial"))
     pair, kl = report.pair("sft", "rlf"), report.pair("sft", "rlf").kl
     before, after = (np.array(report.stage(name).rewards) for name in ("sft", "rlf"))
     assert pair.mann_whitney_p == pytest.approx(stats.mannwhitneyu(after, before).pvalue)

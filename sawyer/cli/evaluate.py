@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sawyer.cli.options import HomeOption, RecipeArgument, SetOption, typed
+from sawyer.cli.options import HomeOption, SetOption, typed
 
 if TYPE_CHECKING:
     from sawyer.evaluation.judging.ask import JudgePlan
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    recipe: RecipeArgument,
+    names: Annotated[
+        list[str], typer.Argument(metavar="RECIPE", help="Recipe file or name, such as nano; with --compare runs.")
+    ],
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Compare reports of runs, such as .sawyer/runs/nano/evaluate."),
+    ] = False,
     stages: Annotated[
         str | None,
         typer.Option(help="Stages or versions in the order of comparison, such as base,sft,rlf@1,rlf@2. Default: all."),
@@ -43,10 +49,16 @@ def evaluate(
     from rich.console import Console
     from rich.text import Text
 
+    from sawyer.errors import UsageError
     from sawyer.home import Home
     from sawyer.recipe import load_recipe
 
-    read, where = load_recipe(recipe, overrides or []), Home.find(home)
+    if compare:
+        compare_runs(names)
+        return
+    if len(names) != 1:
+        raise UsageError(f"Evaluate one recipe at a time; given: {', '.join(names)}. Runs are compared with --compare.")
+    read, where = load_recipe(names[0], overrides or []), Home.find(home)
     # Imported here: torch and transformers take seconds, and a wrong recipe is refused without them.
     from sawyer.evaluation import evaluate as run
     from sawyer.evaluation import print_report
@@ -54,19 +66,29 @@ def evaluate(
     from sawyer.evaluation.contestants import check_names
     from sawyer.evaluation.measure import Extras
 
-    names = None if stages is None else split(stages)
-    if names is not None:
-        check_names(names)
+    asked = None if stages is None else split(stages)
+    if asked is not None:
+        check_names(asked)
     extras = Extras(
         command=typed(),
         benchmarks=None if benchmarks is None else BenchmarkPlan(tuple(split(benchmarks)), benchmark_limit, fewshot),
         llm=llm_plan(llm_judge, llm_model, llm_limit, llm_template),
         votes=votes_of(where),
     )
-    report = run(read, where, stages=names, out=out, extras=extras)
+    report = run(read, where, stages=asked, out=out, extras=extras)
     print_report(report)
     folder = out or where.runs / read.name / "evaluate"
     Console().print(Text(f"Report: {folder / 'report.html'}"), soft_wrap=True)
+
+
+def compare_runs(runs: list[str]) -> None:
+    """Print the runs' reports side by side. UsageError: fewer than two, or one has no report."""
+    from sawyer.errors import UsageError
+    from sawyer.evaluation.runs_compared import print_comparison, read_report
+
+    if len(runs) < 2:
+        raise UsageError("--compare needs at least two runs: `sawyer evaluate --compare RUN RUN`.")
+    print_comparison([read_report(Path(run)) for run in runs])
 
 
 def split(listed: str) -> list[str]:

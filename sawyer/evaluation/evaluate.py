@@ -17,13 +17,14 @@ from sawyer.compute import set_threads
 from sawyer.errors import UsageError
 from sawyer.evaluation.acceptance import deciding_pair, judge
 from sawyer.evaluation.benchmarks.harness import check_harness
+from sawyer.evaluation.card import render_card
 from sawyer.evaluation.contestants import Models, check_names, load_models
 from sawyer.evaluation.examiner import Examiner, adapter_of
 from sawyer.evaluation.figures import Answers, reply_of, sample_rows, stage_figures
 from sawyer.evaluation.measure import Extras, Measured, measure
 from sawyer.evaluation.page import render_page
 from sawyer.evaluation.plots import draw_all
-from sawyer.evaluation.prompts import Chosen, choose_prompts
+from sawyer.evaluation.prompts import Chosen, choose_prompts, data_hashes
 from sawyer.evaluation.replies import ReplyCache
 from sawyer.evaluation.report import Report, Sampling
 from sawyer.home import Home
@@ -105,6 +106,7 @@ def _report(recipe: Recipe, models: Models, chosen: Chosen, made: Measured, seco
         libraries={name: version(name) for name in ("torch", "transformers", "peft")},
         reward_model=models.reward_name,
         fingerprint=models.policy.fingerprint,
+        data=data_hashes(recipe),
         sampling=Sampling(
             max_new_tokens=spec.max_new_tokens, temperature=spec.temperature, top_p=spec.top_p, seed=recipe.seed
         ),
@@ -125,7 +127,7 @@ def _report(recipe: Recipe, models: Models, chosen: Chosen, made: Measured, seco
 
 def _write(run: Run, report: Report, chosen: Chosen, answers: Sequence[Answers]) -> None:
     folder, plots = run.folder, draw_all(report)
-    files = [folder / name for name in ("report.json", "report.html", "answers.jsonl")]
+    files = [folder / name for name in ("report.json", "report.html", "answers.jsonl", "card.md")]
     write_json(files[0], report.model_dump(mode="json"))
     files[1].write_text(render_page(report, plots), encoding="utf-8")
     for name, plot in plots.items():
@@ -138,4 +140,5 @@ def _write(run: Run, report: Report, chosen: Chosen, answers: Sequence[Answers])
     ]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     files[2].write_text(text, encoding="utf-8")
+    files[3].write_text(render_card(report), encoding="utf-8")
     run.finish(*files, accepted=report.accepted)

@@ -265,6 +265,9 @@ class Report(Part):
     libraries: dict[str, str] = Field(description="versions of torch, transformers, peft")
     reward_model: str = Field(description="what scored the replies")
     fingerprint: str = Field(description="of the backbone")
+    data: dict[str, str] = Field(
+        default={}, description="sha256 of each local file that the recipe reads; hub data sets are left out"
+    )
     sampling: Sampling
     prompts: PromptSet
     stages: list[StageFigures]

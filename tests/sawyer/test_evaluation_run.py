@@ -51,7 +51,7 @@ def test_the_report_and_its_files(recipe: Any, home: Home, models: Models) -> No
     folder = home.runs / "trial" / "evaluate"
     assert Report.model_validate_json((folder / "report.json").read_text()) == report
     assert check_sealed(folder)["files"].keys() == {
-        "report.json", "report.html", "answers.jsonl",
+        "report.json", "report.html", "answers.jsonl", "card.md",
         *(f"{name}.{suffix}" for name in ("rewards", "differences", "kl") for suffix in ("png", "svg")),
     }  # fmt: skip
     assert [(pair.before, pair.after) for pair in report.pairs] == [("base", "sft"), ("sft", "rlf")]
@@ -107,6 +107,9 @@ def test_tests_and_lengths_are_those_of_the_rewards(recipe: Any, home: Home, mod
     assert kl is not None and kl.same_replies and np.mean(kl.each) == pytest.approx(kl.k1.value, abs=1e-4)
     assert kl.reward_correlation == pytest.approx(stats.spearmanr(kl.each, after - before).statistic, abs=1e-3)
     assert pair.length_matched is not None and pair.length_matched.n <= 12
+    assert list(report.data) == [recipe.evaluate.prompts[0].name]
+    card = (home.runs / "trial" / "evaluate" / "card.md").read_text()
+    assert "`sawyer evaluate trial`" in card and next(iter(report.data.values())) in card
     assert report.command == "sawyer evaluate trial" and len({stage.weights for stage in report.stages}) == 3
 
 

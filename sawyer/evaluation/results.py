@@ -3,7 +3,7 @@
     python -m sawyer.evaluation.results --nano RUN [--t5 RUN] > docs/results.md
 
 RUN is the folder of an evaluation, or its report.json. A claim whose report is not given, or that did not ask for it,
-says that it was not run. Theirs: the published case studies of SAWYER (Llama-2-7B with 200 held-out prompts, and FLAN-T5).
+says that it was not run. Theirs: the published case studies of SAWYER (Llama-2-7B, 200 held-out prompts; FLAN-T5).
 """
 
 from collections.abc import Callable

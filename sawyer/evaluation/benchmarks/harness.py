@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sawyer.errors import UsageError
+from sawyer.errors import DataError, UsageError
 from sawyer.evaluation.benchmarks import local
 from sawyer.models import Policy
 
@@ -120,6 +120,8 @@ def _local_task(file: str, changes: Mapping[str, Any]) -> Any:
 
 def _truthfulqa_changes(name: str) -> dict[str, Any]:
     docs = local.truthfulqa()
+    if name == "truthfulqa_mc2" and not all("mc2_targets" in doc for doc in docs):
+        raise DataError("The file truthfulqa/mc_task.json has questions without mc2_targets. Take the published one.")
     changes: dict[str, Any] = {"task": f"sawyer_{name}", "custom_dataset": partial(_dataset, {"validation": docs})}
     if name == "truthfulqa_mc2":
         changes |= {"doc_to_choice": "{{mc2_targets.choices}}", "process_results": share_of_true}

@@ -15,7 +15,7 @@ LETTERS = "ABCD"
 
 
 def truthfulqa() -> Docs:
-    """The 817 questions: ``question``, ``mc1_targets`` and ``mc2_targets`` with ``choices`` and ``labels``.
+    """The 817 questions: ``question``, ``mc1_targets`` and, where given, ``mc2_targets``: ``choices`` and ``labels``.
 
     The true answer of mc1 stands first, as the harness expects.
 
@@ -85,7 +85,7 @@ def _absent(name: str) -> DataError:
 
 def _truthfulqa_doc(row: dict[str, Any]) -> dict[str, Any]:
     doc: dict[str, Any] = {"question": row["question"]}
-    for key in ("mc1_targets", "mc2_targets"):
+    for key in ("mc1_targets", *(["mc2_targets"] if "mc2_targets" in row else [])):
         answers = sorted(row[key].items(), key=lambda item: -item[1])
         doc[key] = {"choices": [text for text, _ in answers], "labels": [int(label) for _, label in answers]}
     return doc

@@ -133,7 +133,7 @@ class Examiner:
     @property
     def judge_name(self) -> str | None:
         """What the judge's scores are called, or None without one."""
-        return None if self.models.judge is None else f"judge {self.models.judge_name or ''}".strip()
+        return None if self.models.judge is None else self.models.judge_name or "judge"
 
     @property
     def roles(self) -> dict[str, Role]:

@@ -86,7 +86,19 @@ def compare(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.nd
     mean = float(differences.mean())
     note = _untestable(differences)
     if note is not None:
-        return PairedTests(Estimate(mean, mean, mean, 0.95), *[None] * 5, win_rate, wins, ties, losses, note)
+        return PairedTests(
+            difference=Estimate(mean, mean, mean, 0.95),
+            t_p=None,
+            wilcoxon_p=None,
+            effect_size=None,
+            mann_whitney_p=None,
+            variance_p=None,
+            win_rate=win_rate,
+            wins=wins,
+            ties=ties,
+            losses=losses,
+            note=note,
+        )
     result = stats.ttest_1samp(differences, 0.0)
     interval = result.confidence_interval(0.95)
     return PairedTests(

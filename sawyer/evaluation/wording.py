@@ -99,6 +99,13 @@ def warnings(report: Report) -> list[str]:
     return [gain.warning for gain in report.judge.gains if gain.warning] if report.judge else []
 
 
+def contested(report: Report) -> bool:
+    """Whether the judge contradicts the comparison that decides."""
+    pair = deciding_pair(report.pairs, [stage.stage for stage in report.stages])
+    gains = report.judge.gains if report.judge else []
+    return any(gain.warning for gain in gains if pair and (gain.before, gain.after) == (pair.before, pair.after))
+
+
 def _holm(pair: PairFigures) -> str:
     return f"{probability(pair.t_p_holm)}, {probability(pair.wilcoxon_p_holm)}"
 
@@ -222,7 +229,9 @@ def headline(report: Report) -> str:
         best = max(report.stages, key=lambda stage: stage.mean.value)
         return f"Highest mean reward: {best.stage} with {ranged(best.mean)}." if len(report.stages) > 1 else ""
     if report.accepted:
-        return f"{pair.after} beats {pair.before} and meets all {len(report.acceptance)} conditions."
+        met = f"{pair.after} beats {pair.before} and meets all {len(report.acceptance)} conditions"
+        doubt = ", but a second reward model does not confirm it: do not trust the gain."
+        return met + (doubt if contested(report) else ".")
     missed = [criterion.name for criterion in report.acceptance if not criterion.met]
     count = f"{len(missed)} of {len(report.acceptance)} conditions"
     return f"{pair.after} against {pair.before}: {count} not met ({', '.join(missed)})."

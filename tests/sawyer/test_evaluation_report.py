@@ -127,8 +127,9 @@ def test_a_judge_that_disagrees_is_heard_first() -> None:
     stream = io.StringIO()
     print_report(make_report(judge=opinion()), Console(file=stream, width=80))
     assert "Warning: rlf: this is what reward hacking" in stream.getvalue()
+    assert "beats sft" in page and "does not confirm it" in page and 'class="verdict good"' not in page
     calm = render_page(make_report(judge=opinion(None)), PLOTS)
-    assert "no conflict" in calm and "they part" not in calm
+    assert "does not confirm" not in calm and "no conflict" in calm and "they part" not in calm
     absent = render_page(make_report(judge=Judge(name=None, note="Train one with `sawyer train judge`.")), PLOTS)
     assert "sawyer train judge" in absent
 

@@ -128,7 +128,7 @@ def test_a_judge_that_sees_the_opposite_warns_of_reward_hacking(recipe: Any, hom
 
     models = Models(policy, Rising(1), "reward@1", judge=Rising(-1), judge_name="judge@1")
     report = evaluate(recipe, home, models=models)
-    assert report.judge is not None and report.judge.name == "judge judge@1"
+    assert report.judge is not None and report.judge.name == "judge@1"
     assert [("reward hacking" in (gain.warning or "")) for gain in report.judge.gains] == [True, True]
     part = next(part for part in report.parts if part.role == "judge")
     assert part.comparisons[1].difference.value == pytest.approx(-1.0, abs=0.05) and part.comparisons[1].t_p_holm

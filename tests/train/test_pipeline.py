@@ -83,7 +83,7 @@ def test_the_pipeline_trains_promotes_and_evaluates(finished: Path) -> None:
     reports = list((finished / "runs" / "tiny").glob("evaluate*/report.json"))
     rlf = Registry(finished / "registry", "tiny").current("rlf")
     assert rlf is not None and (rlf.info["sft"], rlf.info["reward"]) == ("sft@1", "reward@1")
-    assert json.loads(reports[0].read_text())["judge"]["name"] == "judge judge@1"
+    assert json.loads(reports[0].read_text())["judge"]["name"] == "judge@1"
     assert reports and (reports[0].parent / "report.html").exists() and list(reports[0].parent.glob("*.png"))
 
 

@@ -89,7 +89,7 @@ def run_task(model: Any, task: Any, *, limit: int | None, fewshot: int | None, s
     """
     from lm_eval.evaluator import simple_evaluate
 
-    # It tells at length what it was given; warnings about prompts that were cut are ours to tell, in the page.
+    # It tells at length what it was given, and of every prompt longer than the context, which it cuts on the left.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     name = task.config.task
     found = simple_evaluate(

@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # A process for each of two cores, each with one thread: processes whose threads wait for each other's are far slower.
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-slow check format setup screenshots clean
+.PHONY: demo test test-slow test-harness check format setup screenshots clean
 
 demo: setup
 	$(BIN)/sawyer demo --port $(PORT)
@@ -20,6 +20,11 @@ test: setup
 # What takes minutes: killing runs at random moments, training until something is learnt. Continuous integration runs it.
 test-slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m slow
+
+# Benchmarks by lm-evaluation-harness, an extra of some forty packages: our local tasks equal its own to the last digit.
+test-harness: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[harness]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/sawyer/test_benchmarks.py
 
 # The modules that hold no model code are typed strictly enough for mypy; everything is linted and formatted.
 check: setup

@@ -44,6 +44,17 @@ def current_guard(recipe: Recipe, registry: Registry, device: "torch.device | st
     return build_scorer(_resolved(recipe.ppo.guard, registry), _folder(registry, "reward"), device)
 
 
+def current_judge(recipe: Recipe, registry: Registry, device: "torch.device | str" = "cpu") -> "TextScorer | None":
+    """The second reward model, in its own units; None until one was trained. ModelError: it is broken."""
+    from sawyer.scoring import ClassifierScorer
+
+    version = registry.current("judge")
+    if version is None:
+        return None
+    longest = recipe.reward.max_length if recipe.reward else None
+    return ClassifierScorer(version.path, max_length=longest, device=device)
+
+
 def _resolved(part: RewardPartSpec, registry: Registry) -> RewardPartSpec:
     from sawyer.scoring import with_own
 

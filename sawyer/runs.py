@@ -261,8 +261,14 @@ class Run:
         before = load_recipe(path).model_dump(mode="json")
         now = self.recipe.model_dump(mode="json")
         step = self.step.split(".")[0]
-        also = {"base": ("t5",), **dict.fromkeys(METHODS, ("ppo",)), **dict.fromkeys(PREFERENCE_METHODS, ("reward",))}
-        shared = ("sft",) if step == "spin" else also.get(step, ())
+        also = {
+            "base": ("t5",),
+            "judge": ("reward",),
+            "spin": ("sft",),
+            **dict.fromkeys(METHODS, ("ppo",)),
+            **dict.fromkeys([method for method in PREFERENCE_METHODS if method != "spin"], ("reward",)),
+        }
+        shared = also.get(step, ())
         relevant = ("seed", "model", "lora", step, *shared)
         changed = [key for key in relevant if before.get(key) != now.get(key)]
         if changed and self._checkpoints():

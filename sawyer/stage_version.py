@@ -10,7 +10,7 @@ from typing import Any
 from sawyer.errors import CheckpointError, UsageError
 from sawyer.runs import MANIFEST, hash_file
 
-STAGES = ("base", "sft", "rlf", "reward", "classifiers")
+STAGES = ("base", "sft", "rlf", "reward", "judge", "classifiers")
 ADAPTERS = ("sft", "rlf")
 CURE = "Restore the folder from a copy, or remove it and repeat the step that trained it."
 _REFERENCE = re.compile(rf"({'|'.join(STAGES)})(?:@(\d{{1,9}}))?")

@@ -11,16 +11,17 @@ from typing import Any
 
 from sawyer.errors import CheckpointError, UsageError
 from sawyer.home import Home
-from sawyer.recipe import METHODS, PREFERENCE_METHODS, Recipe, plan_of, preference_plan
+from sawyer.recipe import METHODS, PREFERENCE_METHODS, Recipe, judge_recipe, plan_of, preference_plan
 from sawyer.registry import Registry
 from sawyer.runs import MANIFEST, Run, hash_file, write_json
 from sawyer.stage_version import holds
 
-STEPS = ("base", "sft", "reward", "classifiers", "ppo")
+STEPS = ("base", "sft", "reward", "judge", "classifiers", "ppo")
+TEXT_ONLY = ("reward", "judge", "classifiers")  # they read text: they fit every backbone
 SCORED = ("ppo", *METHODS)  # learn from a reward; PREFERENCE_METHODS learn from given replies
 RLF = (*SCORED, *PREFERENCE_METHODS)
 STAGE_OF = {step: step for step in STEPS if step != "ppo"} | dict.fromkeys(RLF, "rlf")
-OUTPUT_OF = dict.fromkeys(("base", "reward", "classifiers"), "model") | dict.fromkeys(("sft", *RLF), "adapter")
+OUTPUT_OF = dict.fromkeys(("base", *TEXT_ONLY), "model") | dict.fromkeys(("sft", *RLF), "adapter")
 TRAINABLE = (*STEPS, *METHODS, *PREFERENCE_METHODS)  # all but PPO train rlf in its place: no steps of the pipeline
 
 
@@ -145,6 +146,11 @@ def train_into(step: str, recipe: Recipe, run: Run, parts: Parts) -> Path:
         from train.reward_model import train_reward
 
         return train_reward(recipe, run, parts.backbone, parts.sft)
+    if step == "judge":
+        from train.reward_model import train_reward
+
+        assert recipe.judge is not None
+        return train_reward(judge_recipe(recipe, recipe.judge), run, parts.backbone, parts.sft)
     if step in METHODS:
         from train.alternatives import train_alternative
 
@@ -257,7 +263,7 @@ def register_output(
 
     info: dict[str, Any] = {"recipe": recipe.name, "run": str(output.parent.relative_to(home.root))}
     backbone = output if step == "base" else parts.backbone
-    if step not in ("reward", "classifiers"):  # they read text: they fit every backbone
+    if step not in TEXT_ONLY:
         assert backbone is not None
         mark = fingerprint(backbone, load_config(backbone, recipe.model))
         info["fingerprint" if step == "base" else "backbone"] = mark

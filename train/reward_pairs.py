@@ -33,17 +33,20 @@ class PairRows:
     held_out: list[PairRow]
 
 
-def split_pairs(pairs: Sequence[Pair], share: float, fold: int = 0) -> tuple[list[Pair], list[Pair]]:
+def split_pairs(
+    pairs: Sequence[Pair], share: float, fold: int = 0, unseen: Sequence[int] = ()
+) -> tuple[list[Pair], list[Pair]]:
     """Split pairs into (train, held-out) by the hash of the conversation's first user turn.
 
-    A repeated pair (a source's weight above 1) is repeated in training only.
+    Pairs of the folds ``unseen`` are in neither. A repeated pair (of a source whose weight is above 1) is repeated in
+    training only.
     """
     train: list[Pair] = []
     held_out: dict[tuple[str, str, str], Pair] = {}
     for pair in pairs:
         if is_held_out(pair.prompt, share, fold):
             held_out.setdefault((reward_text(pair.prompt), pair.chosen, pair.rejected), pair)
-        else:
+        elif not any(is_held_out(pair.prompt, share, other) for other in unseen):
             train.append(pair)
     return train, list(held_out.values())
 
@@ -80,7 +83,7 @@ def prepare_rows(pairs: Sequence[Pair], tokenizer: Any, spec: RewardSpec) -> Pai
     Raises:
         TrainingError: nothing is left to train on.
     """
-    train, held_out = split_pairs(pairs, spec.held_out, spec.fold)
+    train, held_out = split_pairs(pairs, spec.held_out, spec.fold, spec.unseen)
     if not train:
         raise TrainingError(
             f"None of the {len(pairs)} pairs of reward.sources is left to train on: {len(held_out)} are held out "

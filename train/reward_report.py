@@ -30,7 +30,7 @@ def report(
 
     Returns:
         ``overall``, ``by_source``, ``length_matched``, ``length_only``, ``shuffled_prompt`` (each ``accuracy``, ``n``
-        and a 95 % ``interval``), the rewards' mean and deviation, and their correlation with length.
+        and a 95 % ``interval``), the rewards' mean and deviation, their correlation with length, and ``calibration``.
     """
     if not len(rows):
         return {
@@ -56,6 +56,7 @@ def report(
             "rejected_mean": float(rejected.mean()),
         },
         "reward_length_correlation": correlation(rewards, both),
+        "calibration": calibration(chosen, rejected),
     }
     if shuffled is not None:
         result["shuffled_prompt"] = accuracy(wins(*shuffled))
@@ -76,6 +77,21 @@ def accuracy(won: np.ndarray) -> dict[str, Any]:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return {"accuracy": p, "n": n, "interval": [float(centre - half), float(centre + half)]}
+
+
+def calibration(chosen: np.ndarray, rejected: np.ndarray, parts: int = 10) -> dict[str, Any]:
+    """How often the higher reward is right, against how sure the model is of it: σ of the difference in reward.
+
+    Returns:
+        ``bins`` of equal size, from the least to the most sure (``confidence``, ``accuracy``, ``n``, ``interval``), and
+        ``expected_error``, the mean distance of the two (Guo et al. 2017, arXiv 1706.04599).
+    """
+    margins = chosen.astype(np.float64) - rejected
+    sure, won = 1 / (1 + np.exp(-np.abs(margins))), wins(chosen, rejected)
+    groups = [group for group in np.array_split(np.argsort(sure, kind="stable"), parts) if len(group)]
+    bins = [{"confidence": float(sure[group].mean()), **accuracy(won[group])} for group in groups]
+    error = sum(one["n"] * abs(one["accuracy"] - one["confidence"]) for one in bins) / len(margins)
+    return {"bins": bins, "expected_error": float(error)}
 
 
 def length_baseline(lengths: np.ndarray, train_rows: Sequence[PairRow]) -> dict[str, Any]:

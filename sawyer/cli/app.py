@@ -10,6 +10,7 @@ from sawyer.cli import feedback, keys, models
 from sawyer.cli.evaluate import evaluate
 from sawyer.cli.methods import compare_methods
 from sawyer.cli.options import HomeOption, RecipeArgument, SetOption
+from sawyer.cli.reward_report import reward_report
 from sawyer.cli.rounds import round_
 from sawyer.errors import SawyerError
 from sawyer.quiet import quieten
@@ -26,6 +27,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.command()(evaluate)
 app.command()(compare_methods)
+app.command()(reward_report)
 app.command("round")(round_)
 
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
@@ -135,7 +137,7 @@ def train(
     step: Annotated[
         str,
         typer.Argument(
-            metavar="STEP", help="base, sft, reward, or for rlf ppo, grpo, rloo, dpo, ipo, kto, orpo or spin."
+            metavar="STEP", help="base, sft, reward, judge, or for rlf ppo, grpo, rloo, dpo, ipo, kto, orpo or spin."
         ),
     ],
     recipe: RecipeArgument,

@@ -15,6 +15,14 @@ RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe fi
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 
 
+def typed() -> str:
+    """The command line as it was typed, for reports."""
+    import shlex
+    import sys
+
+    return shlex.join(["sawyer", *sys.argv[1:]])
+
+
 def open_store(home: Path | None) -> "FeedbackStore":
     """The feedback store of a home, made where there is none yet. Raises as `Home.ensure` and `FeedbackStore.open`."""
     from sawyer.home import Home

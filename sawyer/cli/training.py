@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sawyer.cli.options import typed
 from sawyer.errors import UsageError
 from sawyer.home import Home
 from sawyer.recipe import Recipe, load_recipe
@@ -36,6 +37,7 @@ def run_train(step: str, recipe_name: str, overrides: list[str], resume: bool, h
 def run_all(recipe_name: str, overrides: list[str], resume: bool, home_path: Path | None) -> None:
     """Train every step of a recipe, promote the results, then evaluate them."""
     from sawyer.evaluation import evaluate, print_report
+    from sawyer.evaluation.measure import Extras
     from train.pipeline import current_parts, needs_trained, run_pipeline
 
     recipe, home = load_recipe(recipe_name, overrides), Home.find(home_path).ensure()
@@ -47,7 +49,7 @@ def run_all(recipe_name: str, overrides: list[str], resume: bool, home_path: Pat
         elif not (recipe.ppo or recipe.evaluate.prompts):
             Console().print("Not evaluated: there are no prompts. Name some in evaluate.prompts.")
         else:
-            print_report(evaluate(recipe, home))
+            print_report(evaluate(recipe, home, extras=Extras(command=typed())))
             Console().print(f"Report: {home.runs / recipe.name / 'evaluate' / 'report.html'}", soft_wrap=True)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sawyer.current_reward import current_guard, current_scorer, parts_of
+from sawyer.current_reward import current_guard, current_judge, current_scorer, parts_of
 from sawyer.errors import UsageError
 from sawyer.home import Home
 from sawyer.models import Policy
@@ -22,6 +22,7 @@ class Models:
     """What an evaluation asks: a policy whose stages include those asked, a scorer, and a guard where there is one.
 
     ``versions`` says for each stage what answers under its name; a stage that is missing there is its own name.
+    ``judge`` is a second reward model that nothing was optimised against; ``judge_note`` says why there is none.
     """
 
     policy: Policy
@@ -29,6 +30,9 @@ class Models:
     reward_name: str
     versions: dict[str, str] = field(default_factory=dict)
     guard: TextScorer | None = None
+    judge: TextScorer | None = None
+    judge_name: str | None = None
+    judge_note: str | None = None
 
 
 def kind_of(stage: str) -> str:
@@ -77,7 +81,18 @@ def load_models(recipe: Recipe, home: Home, stages: Sequence[str] | None) -> tup
     names |= {stage: backbone_name for stage in stages if kind_of(stage) == "base"}
     scorer, reward_name = _scorer(registry, recipe, policy)
     guard = current_guard(recipe, registry, policy.device)
-    return Models(policy, scorer, reward_name, names, guard), tuple(stages)
+    judge = current_judge(recipe, registry, policy.device)
+    name = None if judge is None else registry.get("judge").ref
+    return Models(policy, scorer, reward_name, names, guard, judge, name, _judge_note(recipe, judge)), tuple(stages)
+
+
+def _judge_note(recipe: Recipe, judge: TextScorer | None) -> str | None:
+    if judge is not None:
+        return None
+    if recipe.reward is None:
+        return "No second reward model: the recipe has no reward section to vary."
+    first = "" if recipe.judge else "add `judge: {}` to the recipe and "
+    return f"No second reward model scored these replies: {first}run `sawyer train judge {recipe.name}`, then evaluate."
 
 
 def _version(registry: Registry, recipe: Recipe, stage: str) -> Version:

@@ -1,7 +1,7 @@
 """From replies and scores to the parts of a report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,10 +9,12 @@ import numpy as np
 from sawyer.evaluation import stats
 from sawyer.evaluation.contestants import kind_of
 from sawyer.evaluation.divergence import Divergence
-from sawyer.evaluation.report import Interval, KlFigures, PairFigures, Reply, Sample, StageFigures
+from sawyer.evaluation.report import Interval, KlFigures, LengthMatched, PairFigures, Reply, Sample, StageFigures
 from sawyer.evaluation.samples import choose_rows
 from sawyer.evaluation.text_metrics import distinct, distinct_matched, mean_repetition
 from sawyer.generation import Generation
+
+LENGTH_TOLERANCE = 0.2  # replies are of like length when the shorter has at least 80 % of the longer one's tokens
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Answers:
     version: str
     replies: list[Generation]
     rewards: np.ndarray
+    weights: str | None = None
     parts: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -49,6 +52,7 @@ def stage_figures(answers: Answers, seed: int) -> StageFigures:
     return StageFigures(
         stage=answers.stage,
         version=answers.version,
+        weights=answers.weights,
         n=count,
         mean=mean,
         median=median,
@@ -77,6 +81,10 @@ def pair_figures(before: Answers, after: Answers, kl: KlFigures | None) -> PairF
         difference=interval(tests.difference),
         t_p=tests.t_p,
         wilcoxon_p=tests.wilcoxon_p,
+        mann_whitney_p=tests.mann_whitney_p,
+        variance_p=tests.variance_p,
+        n_needed=stats.prompts_needed(tests.effect_size),
+        length_matched=_length_matched(before, after),
         effect_size=tests.effect_size,
         win_rate=interval(tests.win_rate),
         wins=tests.wins,
@@ -91,13 +99,40 @@ def pair_figures(before: Answers, after: Answers, kl: KlFigures | None) -> PairF
     )
 
 
-def kl_figures(divergence: Divergence, reference: str, temperature: float, seed: int) -> KlFigures:
-    """Mean KL a response with bootstrap intervals."""
+def _length_matched(before: Answers, after: Answers) -> LengthMatched:
+    """The difference in reward between replies of like length, and what is left of it at equal length."""
+    differences = after.rewards.astype(np.float64) - before.rewards
+    lengths = np.array([[len(reply.ids) for reply in side.replies] for side in (before, after)], dtype=np.float64)
+    like = np.abs(lengths[0] - lengths[1]) <= LENGTH_TOLERANCE * lengths.max(axis=0)
+    tests = stats.compare(before.rewards[like], after.rewards[like]) if like.sum() > 1 else None
+    intercept = stats.at_equal_length(differences, lengths[1] - lengths[0], 0.975)
+    return LengthMatched(
+        tolerance=LENGTH_TOLERANCE,
+        n=int(like.sum()),
+        difference=interval(tests.difference) if tests else None,
+        t_p=tests.t_p if tests else None,
+        # Its level is one-sided; the interval between both ends is of 95 %.
+        at_equal_length=interval(replace(intercept, level=0.95)) if np.isfinite(intercept.low) else None,
+    )
+
+
+def kl_figures(
+    divergence: Divergence, reference: str, temperature: float, seed: int, changes: np.ndarray | None = None
+) -> KlFigures:
+    """Mean KL a response with bootstrap intervals.
+
+    Args:
+        changes: ``[n]`` change in reward of each reply from the reference's to the same prompt; None where the replies
+            are not those that were scored.
+    """
     return KlFigures(
         reference=reference,
         k1=interval(stats.bootstrap(divergence.k1, "mean", seed=seed)),
         k3=interval(stats.bootstrap(divergence.k3, "mean", seed=seed)),
         temperature=temperature,
+        each=[round(float(value), 5) for value in divergence.k1],
+        same_replies=changes is not None,
+        reward_correlation=None if changes is None else stats.rank_correlation(divergence.k1, changes),
     )
 
 

@@ -6,21 +6,15 @@ TruthfulQA's authors do); the likeliest counts. Data: ``truthfulqa/mc_task.json(
 ``SAWYER_DATA``, as their authors publish them.
 """
 
-import csv
-import gzip
-import io
-import json
-import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from sawyer.data_formats import Message
-from sawyer.errors import DataError
+from sawyer.evaluation.benchmarks import local
 from sawyer.logprobs import Batch, collate, response_logits, token_logprobs
 from sawyer.models import Policy
 from sawyer.progress import progress
@@ -66,31 +60,16 @@ def ask_knowledge(
 
 def truthfulqa() -> list[Question]:
     """The questions with one true answer (mc1); none where the file is not at hand."""
-    file = _find("truthfulqa/mc_task.json")
-    if file is None:
+    if local.find_data("truthfulqa/mc_task.json") is None:
         return []
-    try:
-        rows = json.loads(_text(file))
-        return [
-            Question(r["question"], tuple(r["mc1_targets"]), list(r["mc1_targets"].values()).index(1)) for r in rows
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{file} is not TruthfulQA's mc_task.json: {error}. Mend it or take it away.") from error
+    targets = [(doc["question"], doc["mc1_targets"]) for doc in local.truthfulqa()]
+    return [Question(text, tuple(told["choices"]), told["labels"].index(1)) for text, told in targets]
 
 
 def mmlu() -> list[Question]:
     """The test questions of all subjects; none where the folder is not at hand."""
-    root = os.environ.get("SAWYER_DATA")
-    questions = []
-    for file in sorted((Path(root) / "mmlu" / "test").glob("*.csv*")) if root else []:
-        for row in csv.reader(io.StringIO(_text(file))):
-            if len(row) != 6 or row[5] not in tuple("ABCD"):
-                raise DataError(
-                    f"{file} is not a subject of MMLU: a row has {len(row)} fields instead of question, four answers "
-                    "and A, B, C or D. Mend it or take it away."
-                )
-            questions.append(Question(row[0], tuple(row[1:5]), "ABCD".index(row[5])))
-    return questions
+    docs = [doc for subject in local.mmlu_subjects() for doc in local.mmlu(subject, "test")]
+    return [Question(doc["question"], tuple(doc["choices"]), doc["answer"]) for doc in docs]
 
 
 @torch.inference_mode()
@@ -112,19 +91,3 @@ def choose(policy: Policy, stage: str, question: Question, mean: bool) -> int:
         told = torch.where(batch.response_mask, token_logprobs(logits, batch.responses, 1.0), 0.0).double().sum(1)
         scores += (told / torch.tensor([len(ids) if mean else 1 for ids in part], device=told.device)).tolist()
     return int(np.argmax(scores))
-
-
-def _find(name: str) -> Path | None:
-    root = os.environ.get("SAWYER_DATA")
-    places = [Path(root) / name, Path(root) / f"{name}.gz"] if root else []
-    return next((place for place in places if place.is_file()), None)
-
-
-def _text(file: Path) -> str:
-    try:
-        if file.suffix == ".gz":
-            with gzip.open(file, "rt", encoding="utf-8-sig") as stream:
-                return stream.read()
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, EOFError) as error:
-        raise DataError(f"{file} cannot be read: {error}.") from error

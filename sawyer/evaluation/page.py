@@ -4,11 +4,12 @@ Jinja escapes whatever is put in: prompts and replies are text that others wrote
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sawyer.evaluation import wording
+from sawyer.evaluation.canvas import Plot
 from sawyer.evaluation.report import Report
 from sawyer.evaluation.samples import explain_rule
 
@@ -21,11 +22,11 @@ KINDS = {
 KINDS_ALONE = {"best": "Best", "worst": "Worst", "random": "Drawn at random"}
 
 
-def render_page(report: Report, plots: Mapping[str, Sequence[bytes]]) -> str:
+def render_page(report: Report, plots: Mapping[str, Plot]) -> str:
     """The page's HTML.
 
     Args:
-        plots: each plot as PNG, light and dark (``plots.both_dresses``).
+        plots: as ``plots.draw_all`` makes them.
     """
     # Imported here: jinja2 comes with torch, and the modules above are read without either.
     from jinja2 import Environment, StrictUndefined
@@ -36,7 +37,7 @@ def render_page(report: Report, plots: Mapping[str, Sequence[bytes]]) -> str:
     return template.render(
         report=report,
         wording=wording,
-        plots={name: [_data_uri(png) for png in pngs] for name, pngs in plots.items()},
+        plots=[(_data_uri(plot.light), _data_uri(plot.dark), plot.alt) for plot in plots.values()],
         rule=explain_rule(stages, [sample.kind for sample in report.samples], report.sampling.seed),
         groups=_groups(report),
         colors={stage: f"s{index % 6}" for index, stage in enumerate(stages)},

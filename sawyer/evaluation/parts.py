@@ -1,6 +1,7 @@
 """The parts of a reward and its guard, each by itself: means by stage and paired tests between stages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -9,21 +10,23 @@ from sawyer.evaluation.figures import Answers, interval
 from sawyer.evaluation.report import Interval, PairFigures, PartComparison, PartFigures
 from sawyer.scoring import TextScorer, TotalScorer
 
+Role = Literal["reward", "guard", "judge"]
+
 
 def part_figures(
-    answers: Sequence[Answers], pairs: Sequence[PairFigures], scorer: TextScorer, guard: str | None, seed: int
+    answers: Sequence[Answers], pairs: Sequence[PairFigures], scorer: TextScorer, roles: Mapping[str, Role], seed: int
 ) -> list[PartFigures]:
     """Figures of every part, in its own units; empty for a reward of one part without a guard.
 
     Args:
         answers: with ``parts`` filled in.
-        guard: name under which the guard's scores stand among them, or None.
+        roles: of those among them that are no part of the reward, by name.
     """
     weights = {part.name: part.weight for part in scorer.reward.parts} if isinstance(scorer, TotalScorer) else {}
     return [
         PartFigures(
             name=name,
-            role="guard" if name == guard else "reward",
+            role=roles.get(name, "reward"),
             weight=weights.get(name),
             means={answer.stage: _mean(answer.parts[name], seed) for answer in answers},
             comparisons=[_comparison(name, pair, answers) for pair in pairs],

@@ -1,40 +1,21 @@
-"""The plots of a report as PNG bytes, in a light and a dark dress: reward distributions and paired differences.
+"""The plots of a report: reward distributions, paired differences, KL against reward, and what the judge confirms.
 
 They are drawn narrow with large type, so that they can be read on a phone.
 """
 
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from sawyer.evaluation.report import Report
+from sawyer.evaluation.canvas import LIGHT, Dress, Plot, drawn, new_figure
+from sawyer.evaluation.report import Judge, PairFigures, Report
 from sawyer.evaluation.wording import number
 
-# Okabe and Ito's palette, told apart by colour-blind readers too: base grey, then blue, vermilion, green, purple.
-COLORS = ("#8a8a8a", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-DARK_COLORS = ("#a3a3a3", "#56b4e9", "#f0803c", "#2fc295", "#dd9cc0", "#f0b840")
 
-
-@dataclass(frozen=True)
-class Dress:
-    """Colours of a plot's paper and ink."""
-
-    paper: str
-    ink: str
-    grid: str
-    colors: tuple[str, ...]
-
-
-LIGHT = Dress("#ffffff", "#1c1e21", "#d9dce0", COLORS)
-DARK = Dress("#1b1d21", "#e4e6ea", "#3a3e45", DARK_COLORS)
-
-
-def draw_rewards(report: Report, dress: Dress = LIGHT) -> bytes:
+def draw_rewards(report: Report, dress: Dress = LIGHT) -> Any:
     """Every stage's rewards: a violin, a box (quartiles and median), all points, and the mean with its interval."""
-    figure, axes = _figure((5.6, 4.3), dress)
+    figure, axes = new_figure((5.6, 4.3), dress)
     rows = [np.array(stage.rewards) for stage in report.stages]
     places = np.arange(1, len(rows) + 1)
     shift = np.random.default_rng(0)  # sideways only, so that equal rewards do not hide each other
@@ -70,13 +51,13 @@ def draw_rewards(report: Report, dress: Dress = LIGHT) -> bytes:
     axes.set_title(f"Rewards on held-out prompts, n = {report.prompts.count}", fontsize=12, color=dress.ink)
     axes.set_xlabel("◆ and figure: mean, 95 % interval; line in box: median", fontsize=9)
     axes.grid(axis="y", color=dress.grid, lw=0.7)
-    return _png(figure)
+    return figure
 
 
-def draw_differences(report: Report, dress: Dress = LIGHT) -> bytes:
+def draw_differences(report: Report, dress: Dress = LIGHT) -> Any:
     """Histograms of the paired differences of reward, one panel a comparison, with zero and the mean marked."""
     rewards = {stage.stage: np.array(stage.rewards) for stage in report.stages}
-    figure, panels = _figure((5.6, 0.7 + 2.6 * len(report.pairs)), dress, rows=len(report.pairs))
+    figure, panels = new_figure((5.6, 0.7 + 2.6 * len(report.pairs)), dress, rows=len(report.pairs))
     order = [stage.stage for stage in report.stages]
     for axes, pair in zip(panels if len(report.pairs) > 1 else [panels], report.pairs, strict=True):
         differences = rewards[pair.after] - rewards[pair.before]
@@ -93,7 +74,7 @@ def draw_differences(report: Report, dress: Dress = LIGHT) -> bytes:
         axes.set_ylabel("prompts")
         axes.grid(axis="y", color=dress.grid, lw=0.7)
     axes.set_xlabel("change in reward for the same prompt\n(line and band: mean and 95 % interval)", fontsize=9)
-    return _png(figure)
+    return figure
 
 
 def _bins(differences: np.ndarray) -> np.ndarray:
@@ -104,37 +85,76 @@ def _bins(differences: np.ndarray) -> np.ndarray:
     return np.linspace(low, high, 21)
 
 
-def _figure(size: tuple[float, float], dress: Dress, rows: int = 1) -> tuple[Any, Any]:
-    # Imported here: matplotlib takes a second. A Figure without pyplot keeps no global state and needs no display.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained", facecolor=dress.paper)
-    axes = figure.subplots(rows, 1, sharex=True)
-    for one in np.atleast_1d(axes):
-        one.set_facecolor(dress.paper)
-        one.set_axisbelow(True)
-        one.tick_params(colors=dress.ink, labelsize=10)
-        for label in (one.xaxis.label, one.yaxis.label):
-            label.set(color=dress.ink, fontsize=10)
-        for side, spine in one.spines.items():
-            spine.set(color=dress.grid, visible=side in ("left", "bottom"))
-    return figure, axes
-
-
-def _png(figure: Any) -> bytes:
-    stream = io.BytesIO()
-    # No creation date or library version inside: equal reports give equal files.
-    figure.savefig(stream, format="png", dpi=160, facecolor=figure.get_facecolor(), metadata={"Software": None})
-    return stream.getvalue()
-
-
 def _short(name: str, most: int = 28) -> str:
     return name if len(name) <= most else f"…{name[-most + 1 :]}"
 
 
-def both_dresses(report: Report) -> dict[str, Sequence[bytes]]:
-    """Each plot, light and dark: ``{"rewards": (light, dark), "differences": …}``."""
-    drawn: dict[str, Sequence[bytes]] = {"rewards": [draw_rewards(report, dress) for dress in (LIGHT, DARK)]}
+def draw_kl(report: Report, dress: Dress = LIGHT) -> Any:
+    """The price of each reply in KL and what it brought, a panel for each rlf; the line is a running median."""
+    pairs = _priced(report)
+    rewards = {stage.stage: np.array(stage.rewards) for stage in report.stages}
+    figure, panels = new_figure((5.6, 0.7 + 2.9 * len(pairs)), dress, rows=len(pairs))
+    order = [stage.stage for stage in report.stages]
+    for axes, pair in zip(np.atleast_1d(panels), pairs, strict=True):
+        assert pair.kl is not None
+        cost, gain = np.array(pair.kl.each), rewards[pair.after] - rewards[pair.before]
+        color = dress.colors[order.index(pair.after) % len(dress.colors)]
+        axes.axhline(0, color=dress.ink, lw=1, ls=":")
+        axes.scatter(cost, gain, s=12, color=color, alpha=0.6, lw=0)
+        places, medians = _running_median(cost, gain)
+        axes.plot(places, medians, color=dress.ink, lw=2)
+        told = "–" if pair.kl.reward_correlation is None else number(pair.kl.reward_correlation, sign=True)
+        axes.set_title(f"{pair.before} → {pair.after}: rank correlation {told}", fontsize=12, color=dress.ink)
+        axes.set_ylabel("change in reward")
+        axes.grid(color=dress.grid, lw=0.7)
+    np.atleast_1d(panels)[-1].set_xlabel("KL from the reference, nats a reply\n(line: running median)", fontsize=9)
+    return figure
+
+
+def draw_gains(judge: Judge, dress: Dress = LIGHT) -> Any:
+    """The gain of each comparison by the reward that was optimised and by the judge that was not."""
+    figure, axes = new_figure((5.6, 1.5 + 0.8 * len(judge.gains)), dress)
+    for row, gain in enumerate(judge.gains):
+        for shift, found, color, name in (
+            (0.14, gain.reward, dress.colors[1], "reward, optimised"),
+            (-0.14, gain.judge, dress.colors[2], "judge, never optimised"),
+        ):
+            spread = [[found.value - found.low], [found.high - found.value]]
+            label = name if row == 0 else None
+            axes.errorbar(found.value, -row + shift, xerr=spread, fmt="o", ms=6, capsize=3, color=color, label=label)
+    axes.axvline(0, color=dress.ink, lw=1, ls=":")
+    axes.set_yticks([-row for row in range(len(judge.gains))], [f"{g.before} →\n{g.after}" for g in judge.gains])
+    axes.set_ylim(-len(judge.gains) + 0.4, 0.6)
+    axes.set_title("Does a second reward model see the gain?", fontsize=12, color=dress.ink)
+    axes.set_xlabel("mean gain, in deviations of the stage before, 95 % interval", fontsize=9)
+    axes.grid(axis="x", color=dress.grid, lw=0.7)
+    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.3), ncols=2, fontsize=9, frameon=False)
+    for text in legend.get_texts():
+        text.set_color(dress.ink)
+    return figure
+
+
+def _priced(report: Report) -> list[PairFigures]:
+    """The comparisons whose KL is that of the very replies that were scored."""
+    return [pair for pair in report.pairs if pair.kl is not None and pair.kl.same_replies]
+
+
+def _running_median(x: np.ndarray, y: np.ndarray, parts: int = 8) -> tuple[list[float], list[float]]:
+    """Medians of y over up to ``parts`` groups of like x, each of at least five points."""
+    order = np.argsort(x, kind="stable")
+    groups = [group for group in np.array_split(order, max(1, min(parts, len(x) // 5))) if len(group)]
+    return [float(np.median(x[group])) for group in groups], [float(np.median(y[group])) for group in groups]
+
+
+def draw_all(report: Report) -> dict[str, Plot]:
+    """Every plot that the report has figures for, by the name of its files."""
+    plots = {"rewards": drawn(partial(draw_rewards, report), "Distribution of rewards of each stage")}
     if report.pairs:
-        drawn["differences"] = [draw_differences(report, dress) for dress in (LIGHT, DARK)]
-    return drawn
+        plots["differences"] = drawn(partial(draw_differences, report), "Histogram of paired differences of reward")
+    if report.judge is not None and report.judge.gains:
+        plots["judge"] = drawn(
+            partial(draw_gains, report.judge), "Gain by the optimised reward and by the judge, each with its interval"
+        )
+    if _priced(report):
+        plots["kl"] = drawn(partial(draw_kl, report), "Change in reward of each reply against its KL")
+    return plots

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sawyer.chat import ChatFormat
-from sawyer.data import Prompt, is_held_out, load_prompts
+from sawyer.data import Prompt, find_local, is_held_out, load_prompts
 from sawyer.errors import DataError, UsageError
 from sawyer.evaluation.report import PromptSet
 from sawyer.evaluation.stats import FEWEST_PAIRS
-from sawyer.recipe import PREFERENCE_METHODS, Recipe
+from sawyer.recipe import PREFERENCE_METHODS, DataSource, Recipe
+from sawyer.runs import hash_file
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,17 @@ def held_out_share(recipe: Recipe) -> float:
 
 def training_sources(recipe: Recipe) -> set[str]:
     """Names of all data sources that a section of the recipe learns from."""
-    listed = [
+    return {source.name for source in _learnt_from(recipe)}
+
+
+def data_hashes(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of every local file that the recipe learns from or asks prompts of, by the source's name."""
+    found = {source.name: find_local(source) for source in [*_learnt_from(recipe), *recipe.evaluate.prompts]}
+    return {name: hash_file(file) for name, file in found.items() if file is not None}
+
+
+def _learnt_from(recipe: Recipe) -> list[DataSource]:
+    return [
         *(recipe.base.sources if recipe.base else []),
         *([*recipe.t5.sources, *recipe.t5.tasks] if recipe.t5 else []),
         *(recipe.sft.sources if recipe.sft else []),
@@ -87,7 +98,6 @@ def training_sources(recipe: Recipe) -> set[str]:
         *(recipe.ppo.prompts if recipe.ppo else []),
         *(source for section in _own_data(recipe) for source in section.sources or []),
     ]
-    return {source.name for source in listed}
 
 
 def _own_data(recipe: Recipe) -> list[Any]:

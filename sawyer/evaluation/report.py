@@ -1,13 +1,14 @@
 """The shape of ``report.json``: every figure of an evaluation, described where it is declared.
 
-``Report.model_json_schema()`` is the schema; ``docs/evaluation.md`` explains it for readers.
+``docs/report.schema.json`` is the schema (``python -m sawyer.evaluation.document`` prints it); ``docs/evaluation.md``
+explains it for readers.
 """
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Part(BaseModel):
@@ -30,6 +31,7 @@ class StageFigures(Part):
 
     stage: str = Field(description="as asked for: base, sft, rlf, or rlf@1")
     version: str = Field(description="the version that answered, such as rlf@3, or the backbone's name")
+    weights: str | None = Field(None, description="hash of backbone, precision and adapter: equal hashes, equal models")
     n: int = Field(description="prompts answered")
     mean: Interval = Field(description="mean reward, bootstrap 95 % interval (BCa)")
     median: Interval = Field(description="median reward, bootstrap 95 % interval (percentile)")
@@ -50,6 +52,23 @@ class KlFigures(Part):
     k1: Interval = Field(description="mean sum of log-ratios: unbiased; bootstrap 95 % interval")
     k3: Interval = Field(description="mean sum of r − 1 − log r: never negative; bootstrap 95 % interval")
     temperature: float = Field(description="of the sampling and of the log-probabilities")
+    each: list[float] = Field(default=[], description="k1 of each reply")
+    same_replies: bool = Field(False, description="whether these replies are those of answers.jsonl, in their order")
+    reward_correlation: float | None = Field(
+        None, description="Spearman, of a reply's k1 with its change in reward; null where the replies are others"
+    )
+
+
+class LengthMatched(Part):
+    """The reward difference where length cannot explain it."""
+
+    tolerance: float = Field(description="the shorter reply has at least 1 − tolerance of the longer one's tokens")
+    n: int = Field(description="prompts whose two replies are of like length")
+    difference: Interval | None = Field(description="mean paired difference on those, 95 % t interval; null below 2")
+    t_p: float | None = Field(description="paired t-test on those, two-sided; null where no test is possible")
+    at_equal_length: Interval | None = Field(
+        description="all prompts: intercept of the difference in reward over that in length, 95 % interval"
+    )
 
 
 class PairFigures(Part):
@@ -61,6 +80,14 @@ class PairFigures(Part):
     difference: Interval = Field(description="mean paired difference of reward, 95 % t interval")
     t_p: float | None = Field(description="paired t-test, two-sided; null where no test is possible")
     wilcoxon_p: float | None = Field(description="Wilcoxon signed-rank test, two-sided; null likewise")
+    mann_whitney_p: float | None = Field(None, description="Mann–Whitney test, which ignores the pairing; two-sided")
+    variance_p: float | None = Field(None, description="Brown–Forsythe test of equal spread; null likewise")
+    t_p_holm: float | None = Field(None, description="t_p corrected by Holm over all comparisons of this report")
+    wilcoxon_p_holm: float | None = Field(None, description="wilcoxon_p corrected likewise")
+    n_needed: int | None = Field(
+        None, description="prompts for a power of 0.8 at p < 0.01 (two-sided), were the effect what was measured"
+    )
+    length_matched: LengthMatched | None = None
     effect_size: float | None = Field(description="mean difference over the differences' deviation")
     win_rate: Interval = Field(description="prompts where after scores higher, ties half; 90 % Wilson interval")
     wins: int
@@ -85,16 +112,95 @@ class PartComparison(Part):
     difference: Interval = Field(description="mean paired difference in the part's units, 95 % t interval")
     t_p: float | None = Field(description="paired t-test, two-sided")
     wilcoxon_p: float | None = Field(description="Wilcoxon signed-rank test, two-sided")
+    t_p_holm: float | None = Field(None, description="t_p corrected by Holm over all comparisons of this report")
 
 
 class PartFigures(Part):
-    """One part of the reward, or the guard, by itself."""
+    """One part of the reward, or the guard, or the judge, by itself."""
 
     name: str
-    role: Literal["reward", "guard"] = Field(description="guard: not optimised, must not fall")
-    weight: float | None = Field(description="in the reward's sum; null for a guard")
+    role: Literal["reward", "guard", "judge"] = Field(
+        description="guard: not optimised, must not fall; judge: a second reward model, never optimised"
+    )
+    weight: float | None = Field(description="in the reward's sum; null for a guard and a judge")
     means: dict[str, Interval] = Field(description="mean by stage in the part's units, bootstrap 95 % interval (BCa)")
     comparisons: list[PartComparison]
+
+
+class Gain(Part):
+    """What two reward models say of one comparison, each in deviations of its own scores of the stage before."""
+
+    before: str
+    after: str
+    reward: Interval = Field(description="gain by the reward that was optimised, 95 % t interval")
+    judge: Interval = Field(description="gain by the judge, likewise")
+    gap: Interval = Field(description="reward's gain less the judge's, prompt by prompt, likewise")
+    warning: str | None = Field(description="what is wrong, where the two part; else null")
+
+
+class Judge(Part):
+    """A second reward model, which nothing was optimised against, beside the first."""
+
+    name: str | None = Field(description="such as judge@1; null without one")
+    note: str | None = Field(description="why there is none, or why it is no stranger")
+    correlation: float | None = Field(None, description="Spearman, of both models' scores over all replies")
+    gains: list[Gain] = []
+
+
+class BenchmarkComparison(Part):
+    """Two stages on the same questions of a benchmark; the difference is after − before."""
+
+    before: str
+    after: str
+    difference: Interval = Field(description="mean difference, bootstrap 95 % interval over questions")
+    gained: int = Field(description="questions on which after scores higher")
+    lost: int = Field(description="questions on which before scores higher")
+    test: Literal["McNemar", "paired bootstrap"]
+    p: float | None = Field(description="two-sided; null where no question is answered differently")
+    p_holm: float | None = Field(None, description="corrected by Holm over all comparisons of all benchmarks")
+
+
+class BenchmarkFigures(Part):
+    """One benchmark of lm-evaluation-harness."""
+
+    name: str = Field(description="such as truthfulqa_mc1 or mmlu_world_religions; mmlu: all subjects asked together")
+    metric: str = Field(description="the harness's name of what is averaged")
+    n: int = Field(description="questions asked")
+    chance: float | None = Field(description="what guessing gives, where it is the same for all questions")
+    scores: dict[str, Interval] = Field(description="mean by stage, 95 % interval (Wilson, or bootstrap for shares)")
+    comparisons: list[BenchmarkComparison]
+
+
+class WinRate(Part):
+    """How often after is preferred to before, by one judge of any kind."""
+
+    by: str = Field(description="whose preference: a reward model, an LLM judge, people's votes")
+    before: str
+    after: str
+    n: int = Field(description="prompts, or votes, that count")
+    wins: int
+    ties: int
+    losses: int
+    left_out: int = Field(0, description="prompts without a usable verdict")
+    rate: Interval | None = Field(description="ties half, 90 % interval; null where nothing counts")
+    length_controlled: Interval | None = Field(
+        None, description="of replies of equal length: Bradley–Terry with length beside it, bootstrap 90 % interval"
+    )
+
+
+class LlmJudge(Part):
+    """A language model that judged pairs of replies, and how far it can be trusted."""
+
+    url: str
+    model: str
+    template: str = Field(description="the question, with {conversation}, {first} and {second} to fill in")
+    prompts: int = Field(description="prompts judged in each comparison")
+    questions: int = Field(description="questions asked: both orders, but none where two replies are the same text")
+    nonsense: int = Field(description="answers that are neither A, B nor TIE")
+    consistency: Interval | None = Field(description="share of pairs judged alike in both orders, 90 % Wilson interval")
+    first_place: Interval | None = Field(description="share of choices for the reply that stood first, likewise")
+    prompt_tokens: int = Field(description="cost, as the service counts it")
+    completion_tokens: int
 
 
 class Criterion(Part):
@@ -153,16 +259,26 @@ class Report(Part):
 
     schema_version: int = SCHEMA
     recipe: str
+    command: str | None = Field(None, description="the command that made this report")
     created: str = Field(description="UTC, ISO 8601")
     sawyer: str = Field(description="version of SAWYER")
     libraries: dict[str, str] = Field(description="versions of torch, transformers, peft")
     reward_model: str = Field(description="what scored the replies")
     fingerprint: str = Field(description="of the backbone")
+    data: dict[str, str] = Field(
+        default={}, description="sha256 of each local file that the recipe reads; hub data sets are left out"
+    )
     sampling: Sampling
     prompts: PromptSet
     stages: list[StageFigures]
     pairs: list[PairFigures]
-    parts: list[PartFigures] = Field(default=[], description="of a reward of several parts, and the guard")
+    parts: list[PartFigures] = Field(default=[], description="of a reward of several parts, the guard, and the judge")
+    judge: Judge | None = Field(None, description="the second reward model beside the first")
+    win_rates: list[WinRate] = []
+    llm_judge: LlmJudge | None = Field(None, description="where one was asked")
+    benchmarks: list[BenchmarkFigures] = Field(
+        default=[], description="by lm-evaluation-harness, where they were asked"
+    )
     acceptance: list[Criterion] = Field(description="of the newest rlf against its reference; empty without the two")
     accepted: bool | None = Field(description="whether all conditions are met; null without any")
     samples: list[Sample]

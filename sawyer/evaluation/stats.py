@@ -31,6 +31,8 @@ class PairedTests:
     t_p: float | None
     wilcoxon_p: float | None
     effect_size: float | None
+    mann_whitney_p: float | None
+    variance_p: float | None
     win_rate: Estimate
     wins: int
     ties: int
@@ -71,6 +73,8 @@ def compare(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.nd
     Returns:
         The mean difference with its 95 % t interval, the paired t-test, the Wilcoxon signed-rank test, and the win rate
         (ties count half) with its 90 % interval. Differences that are all equal admit no test, and a note says so.
+        Mann and Whitney's test and Brown and Forsythe's (of equal spread) treat the two lists as independent: they are
+        here because published results use them.
     """
     first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1 or len(first) == 0:
@@ -82,7 +86,19 @@ def compare(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.nd
     mean = float(differences.mean())
     note = _untestable(differences)
     if note is not None:
-        return PairedTests(Estimate(mean, mean, mean, 0.95), None, None, None, win_rate, wins, ties, losses, note)
+        return PairedTests(
+            difference=Estimate(mean, mean, mean, 0.95),
+            t_p=None,
+            wilcoxon_p=None,
+            effect_size=None,
+            mann_whitney_p=None,
+            variance_p=None,
+            win_rate=win_rate,
+            wins=wins,
+            ties=ties,
+            losses=losses,
+            note=note,
+        )
     result = stats.ttest_1samp(differences, 0.0)
     interval = result.confidence_interval(0.95)
     return PairedTests(
@@ -90,12 +106,47 @@ def compare(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.nd
         t_p=float(result.pvalue),
         wilcoxon_p=float(stats.wilcoxon(differences).pvalue),
         effect_size=mean / float(_deviation(differences)),
+        mann_whitney_p=float(stats.mannwhitneyu(second, first).pvalue),
+        variance_p=_finite(stats.levene(first, second, center="median").pvalue),
         win_rate=win_rate,
         wins=wins,
         ties=ties,
         losses=losses,
         note=None,
     )
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """p-values corrected for being several (Holm 1979): the k-th smallest of m times m − k + 1, never falling.
+
+    None, where no test was possible, is no member of the family and stays None.
+    """
+    order = sorted((index for index, p in enumerate(values) if p is not None), key=lambda index: values[index] or 0.0)
+    corrected: list[float | None] = [None] * len(values)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * (values[index] or 0.0)))
+        corrected[index] = largest
+    return corrected
+
+
+def prompts_needed(effect_size: float | None, *, p: float = 0.01, power: float = 0.8) -> int | None:
+    """Prompts for a paired t-test to fall below ``p`` with ``power``, by the normal approximation; None without effect.
+
+    The effect is the mean difference over the differences' deviation; two of Student's degrees are added as usual.
+    """
+    if not effect_size:
+        return None
+    quantiles = float(stats.norm.ppf(1 - p / 2) + stats.norm.ppf(power))
+    needed = (quantiles / abs(effect_size)) ** 2 + float(stats.norm.ppf(1 - p / 2)) ** 2 / 2
+    return max(FEWEST_PAIRS, math.ceil(needed)) if needed < 10**9 else None
+
+
+def rank_correlation(left: Sequence[float] | np.ndarray, right: Sequence[float] | np.ndarray) -> float | None:
+    """Spearman's; None where one side does not vary or is shorter than three."""
+    if len(left) < 3 or np.ptp(left) == 0 or np.ptp(right) == 0:
+        return None
+    return float(stats.spearmanr(left, right).statistic)
 
 
 def at_equal_length(
@@ -139,6 +190,10 @@ def _untestable(differences: np.ndarray) -> str | None:
     if np.ptp(differences) <= _ROUNDING * float(np.abs(differences).max()):
         return "The difference is the same for every prompt, so its spread is zero and no test is possible."
     return None
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _deviation(values: np.ndarray, axis: int = -1) -> np.ndarray:

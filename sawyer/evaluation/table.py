@@ -9,15 +9,20 @@ from rich.text import Text
 
 from sawyer.evaluation.report import Report
 from sawyer.evaluation.wording import (
+    GAIN_LINES,
     PAIR_LINES,
     STAGE_LINES,
     Figures,
     Line,
     asked,
+    benchmark_lines,
     headline,
     limit,
+    llm_sentence,
     measured,
     part_lines,
+    warnings,
+    win_rate_rows,
 )
 
 
@@ -30,14 +35,33 @@ def print_report(report: Report, console: Console | None = None) -> None:
     if report.pairs:
         names = [f"{pair.before} → {pair.after}" for pair in report.pairs]
         console.print(_table("On the same prompts", names, PAIR_LINES, report.pairs))
+    if report.judge and report.judge.gains:
+        names = [f"{gain.before} → {gain.after}" for gain in report.judge.gains]
+        console.print(_table(f"Beside {report.judge.name}", names, GAIN_LINES, report.judge.gains))
     if report.parts:
-        table = _framed("Parts of the reward", [stage.stage for stage in report.stages])
+        table = _framed("Parts and other scores", [stage.stage for stage in report.stages])
         for name, _, cells in part_lines(report):
+            table.add_row(name, *map(Text, cells))
+        console.print(table)
+    if report.win_rates:
+        table = _framed("Who prefers the later stage", [f"{pair.before} → {pair.after}" for pair in report.pairs])
+        for name, _, cells in win_rate_rows(report):
+            table.add_row(name, *map(Text, cells))
+        console.print(table)
+    if report.llm_judge:
+        console.print(Text(llm_sentence(report), style="dim"))
+    if report.benchmarks:
+        table = _framed("Benchmarks", [stage.stage for stage in report.stages])
+        for name, _, cells in benchmark_lines(report):
             table.add_row(name, *map(Text, cells))
         console.print(table)
     for pair in report.pairs:
         if pair.note:
             console.print(Text(f"Note: {pair.note}", style="yellow"))
+    for warning in warnings(report):
+        console.print(Text(f"Warning: {warning}", style="red"))
+    if report.judge and report.judge.note:
+        console.print(Text(f"Note: {report.judge.note}", style="yellow"))
     if report.acceptance:
         table = Table(title="Acceptance", title_justify="left", box=box.SIMPLE_HEAD)
         for heading in ("condition", "measured", "limit", ""):

@@ -2,6 +2,7 @@
 
 from sawyer.recipe.alternatives import METHODS, GrpoSpec, Plan, RlooSpec, make_plan
 from sawyer.recipe.classifiers import ClassifierSpec
+from sawyer.recipe.judge import JudgeSpec, judge_recipe
 from sawyer.recipe.load import load_recipe, parse_overrides, save_resolved
 from sawyer.recipe.plans import PreferencePlan, plan_of, preference_plan
 from sawyer.recipe.ppo import PpoSpec
@@ -38,6 +39,7 @@ __all__ = [
     "EvaluateSpec",
     "GrpoSpec",
     "IpoSpec",
+    "JudgeSpec",
     "KtoSpec",
     "LoraSpec",
     "ModelSpec",
@@ -53,6 +55,7 @@ __all__ = [
     "SftSpec",
     "SpinSpec",
     "T5Spec",
+    "judge_recipe",
     "load_recipe",
     "make_plan",
     "parse_overrides",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from sawyer.recipe.alternatives import METHODS, GrpoSpec, RlooSpec, make_plan
 from sawyer.recipe.classifiers import ClassifierSpec, RobertaSpec
+from sawyer.recipe.judge import JudgeSpec
 from sawyer.recipe.ppo import PpoSpec
 from sawyer.recipe.preference import PREFERENCE_METHODS, DpoSpec, IpoSpec, KtoSpec, OrpoSpec, SpinSpec
 from sawyer.recipe.pretraining import BaseSpec, T5Spec
@@ -93,6 +94,7 @@ class RewardSpec(Spec):
     margin: bool = Field(False, description="subtract the pair's score difference inside the loss, where given")
     held_out: Fraction = 0.08
     fold: int = Field(0, ge=0, description="which share is held out: the first (0), the one after it (1), …")
+    unseen: list[int] = Field(default_factory=list, description="further shares that are not learnt from, by number")
     save_every: Positive = 100
     log_every: Positive = 10
 
@@ -140,6 +142,7 @@ class Recipe(Spec):
     t5: T5Spec | None = None
     sft: SftSpec | None = None
     reward: RewardSpec | None = None
+    judge: JudgeSpec | None = Field(None, description="a second reward model, never optimised; `{}` for the defaults")
     classifiers: dict[str, ClassifierSpec] | None = Field(
         None, description="name -> a classifier that parts of ppo.reward may ask for with `own: name`"
     )
@@ -181,6 +184,8 @@ class Recipe(Spec):
             raise ValueError(
                 f"ppo asks for own {', '.join(unknown)}, which is no key of classifiers; there are: {known}"
             )
+        if self.judge and self.reward is None:
+            raise ValueError("judge is a second reward model: add the reward section that it varies, or remove judge")
         if self.ppo and self.reward is None and any(part.trained for part in self.ppo.parts):
             raise ValueError("ppo needs a reward: add a reward section or name a classifier in ppo.reward")
         for method in METHODS:

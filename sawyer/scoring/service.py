@@ -10,12 +10,8 @@ import numpy as np
 
 from sawyer.data_formats import Message
 from sawyer.errors import TrainingError, UsageError
+from sawyer.patience import GaveUpError, post
 from sawyer.scoring.text import as_scores
-
-BUSY = (408, 425, 429, 500, 502, 503, 504)
-"""Statuses after which the same request may succeed: https://www.rfc-editor.org/rfc/rfc9110#section-15"""
-
-LONGEST_WAIT = 30.0
 
 
 class HttpScorer:
@@ -77,32 +73,10 @@ class HttpScorer:
         return as_scores(scores, len(responses), f"The reward service {self.url}")
 
     def _post(self, body: dict[str, Any]) -> httpx.Response:
-        reason = ""
-        for attempt in range(self.retries + 1):
-            wait = min(LONGEST_WAIT, 0.5 * 2**attempt)
-            try:
-                answer = self._client.post(self.url, json=body)
-            except httpx.TransportError as error:
-                reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            else:
-                if answer.is_success:
-                    return answer
-                reason = f"{answer.status_code} {answer.reason_phrase}: {answer.text[:120]}".rstrip(": ")
-                if answer.status_code not in BUSY:
-                    break
-                wait = _wanted(answer, wait)
-            if attempt < self.retries:
-                self._sleep(wait)
-        raise TrainingError(
-            f"The reward service {self.url} gave no scores after {attempt + 1} "
-            f"{'try' if attempt == 0 else 'tries'} ({reason}). Start or mend the service, or raise timeout or retries "
-            "of this part of ppo.reward; then go on with --resume."
-        )
-
-
-def _wanted(answer: httpx.Response, wait: float) -> float:
-    """Seconds to wait: Retry-After where it is a number."""
-    try:
-        return min(LONGEST_WAIT, max(0.0, float(answer.headers.get("Retry-After", ""))))
-    except ValueError:
-        return wait
+        try:
+            return post(self._client, self.url, body, retries=self.retries, sleep=self._sleep)
+        except GaveUpError as error:
+            raise TrainingError(
+                f"The reward service {self.url} gave no scores {error}. Start or mend the service, or raise timeout or "
+                "retries of this part of ppo.reward; then go on with --resume."
+            ) from error

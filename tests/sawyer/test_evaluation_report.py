@@ -10,14 +10,17 @@ from rich.console import Console
 
 from sawyer.evaluation import Report, print_report
 from sawyer.evaluation.acceptance import deciding_pair, judge
+from sawyer.evaluation.canvas import DARK, Plot, png
+from sawyer.evaluation.document import schema
 from sawyer.evaluation.figures import pairs_of, references_of
 from sawyer.evaluation.page import render_page
-from sawyer.evaluation.plots import DARK, both_dresses, draw_differences, draw_rewards
-from sawyer.evaluation.report import PairFigures
+from sawyer.evaluation.plots import draw_all, draw_differences, draw_rewards
+from sawyer.evaluation.report import Judge, PairFigures
 from sawyer.evaluation.samples import choose_rows
 from sawyer.evaluation.wording import number, probability
 
-PLOTS = {"rewards": [b"light", b"dark"], "differences": [b"light", b"dark"]}
+PLOT = Plot(b"light", b"dark", b"svg", "a plot")
+PLOTS = {"rewards": PLOT, "differences": PLOT}
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"quotes\" '{{ 7 * 7 }}' [bold]not markup[/bold]"
 
 
@@ -88,23 +91,52 @@ def test_the_page_is_self_contained() -> None:
 def test_a_page_of_one_stage_has_no_comparison() -> None:
     report = make_report()
     alone = report.model_copy(update={"stages": report.stages[:1], "pairs": [], "acceptance": [], "accepted": None})
-    page = render_page(alone.model_copy(update={"samples": []}), {"rewards": [b"", b""]})
+    page = render_page(alone.model_copy(update={"samples": []}), {"rewards": PLOT})
     assert "On the same prompts" not in page and "Acceptance" not in page and page.count("<img") == 1
 
 
-def test_plots_are_png_and_repeatable() -> None:
-    report = make_report()
-    drawn = both_dresses(report)
-    assert drawn.keys() == {"rewards", "differences"}
-    assert all(png.startswith(b"\x89PNG") for pngs in drawn.values() for png in pngs)
-    assert drawn["rewards"][1] == draw_rewards(report, DARK) != drawn["rewards"][0]
+def test_plots_are_png_and_svg_and_repeatable() -> None:
+    kl = {"reference": "sft", "k1": interval(4.0), "k3": interval(4.2), "temperature": 1.0}
+    priced = pair(kl=kl | {"each": [float(n) for n in range(10)], "same_replies": True, "reward_correlation": 0.3})
+    report = make_report(pairs=[pair(before="base", after="sft", kl=None), priced], judge=opinion())
+    plots = draw_all(report)
+    assert plots.keys() == {"rewards", "differences", "judge", "kl"}
+    assert all(plot.light.startswith(b"\x89PNG") and plot.dark.startswith(b"\x89PNG") for plot in plots.values())
+    assert all(b"<svg" in plot.svg and plot.alt for plot in plots.values())
+    assert plots["rewards"].dark == png(draw_rewards(report, DARK)) != plots["rewards"].light
+    assert draw_all(report)["kl"].svg == plots["kl"].svg
 
 
 def test_plots_of_rewards_that_do_not_vary() -> None:
     report = make_report()
     flat = [stage.model_copy(update={"rewards": [1.0] * 10}) for stage in report.stages]
     same = report.model_copy(update={"stages": flat})
-    assert draw_rewards(same).startswith(b"\x89PNG") and draw_differences(same).startswith(b"\x89PNG")
+    assert all(png(draw(same)).startswith(b"\x89PNG") for draw in (draw_rewards, draw_differences))
+
+
+def opinion(warning: str | None = "rlf: this is what reward hacking looks like.") -> Judge:
+    gain = {"before": "sft", "after": "rlf", "reward": interval(1.0), "judge": interval(-1.0), "gap": interval(2.0)}
+    return Judge.model_validate(
+        {"name": "judge@2", "note": None, "correlation": 0.4, "gains": [gain | {"warning": warning}]}
+    )
+
+
+def test_a_judge_that_disagrees_is_heard_first() -> None:
+    page = render_page(make_report(judge=opinion()), PLOTS)
+    assert page.index("reward hacking looks like") < page.index("<h2>") and "judge@2" in page and "they part" in page
+    stream = io.StringIO()
+    print_report(make_report(judge=opinion()), Console(file=stream, width=80))
+    assert "Warning: rlf: this is what reward hacking" in stream.getvalue()
+    assert "beats sft" in page and "does not confirm it" in page and 'class="verdict good"' not in page
+    calm = render_page(make_report(judge=opinion(None)), PLOTS)
+    assert "does not confirm" not in calm and "no conflict" in calm and "they part" not in calm
+    absent = render_page(make_report(judge=Judge(name=None, note="Train one with `sawyer train judge`.")), PLOTS)
+    assert "sawyer train judge" in absent
+
+
+def test_the_schema_lies_beside_its_documentation() -> None:
+    """``python -m sawyer.evaluation.document > docs/report.schema.json`` after a change."""
+    assert (Path(__file__).resolve().parents[2] / "docs" / "report.schema.json").read_text("utf-8") == schema()
 
 
 def test_the_terminal_shows_the_table_within_80_columns() -> None:

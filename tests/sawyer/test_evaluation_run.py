@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sawyer.errors import DataError, ModelError, UsageError
 from sawyer.evaluation import Models, Report, evaluate
 from sawyer.evaluation import replies as replies_module
+from sawyer.evaluation.canvas import Plot
 from sawyer.evaluation.divergence import response_kl
+from sawyer.evaluation.measure import Extras
 from sawyer.evaluation.prompts import choose_prompts, held_out_prompts, spread
 from sawyer.evaluation.replies import ReplyCache
 from sawyer.generation import Generation, generate
@@ -30,7 +33,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes most of the time of a small evaluation: only one test here draws."""
     # By import_module: the package exports the function of the same name.
     module = importlib.import_module("sawyer.evaluation.evaluate")
-    monkeypatch.setattr(module, "both_dresses", lambda report: {"rewards": (b"light", b"dark")})
+    monkeypatch.setattr(module, "draw_all", lambda report: {"rewards": Plot(b"light", b"dark", b"svg", "a plot")})
 
 
 @pytest.fixture
@@ -48,7 +51,8 @@ def test_the_report_and_its_files(recipe: Any, home: Home, models: Models) -> No
     folder = home.runs / "trial" / "evaluate"
     assert Report.model_validate_json((folder / "report.json").read_text()) == report
     assert check_sealed(folder)["files"].keys() == {
-        "report.json", "report.html", "rewards.png", "answers.jsonl", "differences.png"
+        "report.json", "report.html", "answers.jsonl", "card.md",
+        *(f"{name}.{suffix}" for name in ("rewards", "differences", "kl") for suffix in ("png", "svg")),
     }  # fmt: skip
     assert [(pair.before, pair.after) for pair in report.pairs] == [("base", "sft"), ("sft", "rlf")]
     assert report.stage("rlf").version == "rlf@3" and report.prompts.count == 12 and report.prompts.found == 20
@@ -90,6 +94,46 @@ def test_kl_equals_generation_log_probabilities(policy: Any) -> None:
         logprobs = (model(ids).logits[0, len(prompts[0]) - 1 : -1] / 0.8).log_softmax(-1)
     reference = sum(float(logprobs[t, token]) for t, token in enumerate(responses[0]))
     assert figures.k1[0] == pytest.approx(sum(made[0].logprobs) - reference, abs=1e-3)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_tests_and_lengths_are_those_of_the_rewards(recipe: Any, home: Home, models: Models) -> None:
+    report = evaluate(recipe, home, models=models, extras=Extras(command="sawyer evaluate trial"))
+    pair, kl = report.pair("sft", "rlf"), report.pair("sft", "rlf").kl
+    before, after = (np.array(report.stage(name).rewards) for name in ("sft", "rlf"))
+    assert pair.mann_whitney_p == pytest.approx(stats.mannwhitneyu(after, before).pvalue)
+    assert pair.variance_p == pytest.approx(stats.levene(before, after).pvalue)
+    assert pair.t_p is not None and pair.t_p_holm is not None and pair.t_p <= pair.t_p_holm <= 2 * pair.t_p + 1e-12
+    assert kl is not None and kl.same_replies and np.mean(kl.each) == pytest.approx(kl.k1.value, abs=1e-4)
+    assert kl.reward_correlation == pytest.approx(stats.spearmanr(kl.each, after - before).statistic, abs=1e-3)
+    assert pair.length_matched is not None and pair.length_matched.n <= 12
+    assert list(report.data) == [recipe.evaluate.prompts[0].name]
+    card = (home.runs / "trial" / "evaluate" / "card.md").read_text()
+    assert "`sawyer evaluate trial`" in card and next(iter(report.data.values())) in card
+    assert report.command == "sawyer evaluate trial" and len({stage.weights for stage in report.stages}) == 3
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_judge_that_sees_the_opposite_warns_of_reward_hacking(recipe: Any, home: Home, policy: Any) -> None:
+    """A reward that always rises towards rlf, and a judge that always falls."""
+
+    class Rising:
+        def __init__(self, sign: float) -> None:
+            self.sign, self.calls = sign, 0
+
+        def score(self, prompts: Any, responses: Any) -> np.ndarray:
+            self.calls += 1
+            noise = np.linspace(0, 0.5, len(responses)) * (-1) ** np.arange(len(responses))
+            return (self.sign * self.calls + noise * self.calls).astype(np.float32)
+
+    models = Models(policy, Rising(1), "reward@1", judge=Rising(-1), judge_name="judge@1")
+    report = evaluate(recipe, home, models=models)
+    assert report.judge is not None and report.judge.name == "judge@1"
+    assert [("reward hacking" in (gain.warning or "")) for gain in report.judge.gains] == [True, True]
+    part = next(part for part in report.parts if part.role == "judge")
+    assert part.comparisons[1].difference.value == pytest.approx(-1.0, abs=0.05) and part.comparisons[1].t_p_holm
+    agreed = evaluate(recipe, home, models=Models(policy, Rising(1), "reward@1", judge=Rising(2), judge_name="judge@1"))
+    assert agreed.judge is not None and [gain.warning for gain in agreed.judge.gains] == [None, None]
 
 
 @pytest.mark.usefixtures("no_plots")
@@ -145,6 +189,7 @@ def test_versions_come_from_the_registry(
     report = evaluate(recipe, home, stages=["sft", "rlf@1", "rlf@2"], out=home.root / "there")
     assert [stage.version for stage in report.stages] == ["sft@1", "rlf@1", "rlf@2"]
     assert [(p.before, p.after) for p in report.pairs] == [("sft", "rlf@1"), ("rlf@1", "rlf@2"), ("sft", "rlf@2")]
+    assert report.judge is not None and "add `judge: {}`" not in (report.judge.note or "") and report.judge.name is None
     assert report.reward_model == "reward@1" and (home.root / "there" / "report.html").exists()
     # rlf@2 is a copy of sft: same replies, no divergence, no test, and the report says so.
     pair = report.pair("sft", "rlf@2")

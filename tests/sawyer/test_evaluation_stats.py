@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from sawyer.evaluation.stats import bootstrap, compare, wilson
+from sawyer.estimates import Estimate
+from sawyer.evaluation.second_opinion import parting, standardised
+from sawyer.evaluation.stats import bootstrap, compare, holm, prompts_needed, rank_correlation, wilson
 from sawyer.evaluation.text_metrics import distinct, distinct_matched, mean_repetition, ngrams, repetition, words
 
 
@@ -108,3 +110,45 @@ def test_repetition_by_hand() -> None:
     assert repetition("too short") == 0.0
     assert mean_repetition(["a b c a b c", "too short"]) == pytest.approx(1 / 8)
     assert mean_repetition([]) == 0.0
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.01, 0.03, 0.04: times 3, 2, 1 gives 0.03, 0.06, 0.04, and no later one may be smaller.
+    assert holm([0.04, None, 0.01, 0.03]) == pytest.approx([0.06, None, 0.03, 0.06], nan_ok=True)
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == [] and holm([None]) == [None]
+
+
+def test_prompts_needed_reach_the_power() -> None:
+    """At the n it names, a paired t-test has the power asked; with a tenth fewer prompts it has not."""
+
+    def power(n: int, effect: float) -> float:
+        limit, shift = reference.t.ppf(1 - 0.01 / 2, n - 1), effect * math.sqrt(n)
+        return float(reference.nct.sf(limit, n - 1, shift) + reference.nct.cdf(-limit, n - 1, shift))
+
+    for effect in (0.2, 0.5, -0.9):
+        needed = prompts_needed(effect)
+        assert needed is not None and power(needed, abs(effect)) > 0.79 and power(int(0.9 * needed), abs(effect)) < 0.79
+    assert prompts_needed(0.0) is None and prompts_needed(None) is None and prompts_needed(1e-9) is None
+    assert prompts_needed(50.0) == 8, "never fewer than a Wilcoxon test can decide"
+
+
+def test_rank_correlation_by_hand() -> None:
+    assert rank_correlation([1, 2, 3], [1, 10, 100]) == pytest.approx(1.0)
+    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None and rank_correlation([1, 2], [1, 2]) is None
+
+
+def test_when_two_reward_models_part() -> None:
+    def about(value: float, width: float = 0.1) -> Estimate:
+        return Estimate(value, value - width, value + width, 0.95)
+
+    assert parting(about(0.0), about(-1.0), about(1.0), "x") is None, "nothing was gained, nothing is hacked"
+    assert "hacking" in (parting(about(1.0), about(-1.0), about(2.0), "x") or "")
+    assert "confirms no gain" in (parting(about(1.0), about(0.05), about(0.95), "x") or "")
+    assert "less than half" in (parting(about(1.0), about(0.4), about(0.6), "x") or "")
+    assert parting(about(1.0), about(0.4), about(0.6, 0.7), "x") is None, "the gap is not sure"
+    assert parting(about(1.0), about(0.9), about(0.1, 0.2), "x") is None
+
+
+def test_gains_count_in_deviations_of_the_stage_before() -> None:
+    assert standardised(np.array([0.0, 2.0]), np.array([2.0, 4.0])) == pytest.approx([math.sqrt(2)] * 2)
+    assert standardised(np.array([1.0, 1.0]), np.array([2.0, 4.0])) == pytest.approx([1.0, 3.0])

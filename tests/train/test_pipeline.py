@@ -56,7 +56,7 @@ def weights(home: Path) -> dict[str, bytes]:
     """The bytes of every current version's weights."""
     registry = Registry(home / "registry", "tiny")
     found = {}
-    for stage in ("base", "sft", "reward", "rlf"):
+    for stage in ("base", "sft", "reward", "judge", "rlf"):
         version = registry.current(stage)
         assert version is not None, stage
         for file in sorted(version.path.glob("*.safetensors")):
@@ -74,8 +74,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_pipeline_trains_promotes_and_evaluates(finished: Path) -> None:
-    assert len(weights(finished)) == 4
-    for step in ("base", "sft", "reward", "ppo"):
+    assert len(weights(finished)) == 5
+    for step in ("base", "sft", "reward", "judge", "ppo"):
         folder = finished / "runs" / "tiny" / step
         assert json.loads((folder / "manifest.json").read_text())["step"] == step
         assert (folder / "recipe.yaml").exists() and (folder / "metrics.jsonl").exists()
@@ -83,6 +83,7 @@ def test_the_pipeline_trains_promotes_and_evaluates(finished: Path) -> None:
     reports = list((finished / "runs" / "tiny").glob("evaluate*/report.json"))
     rlf = Registry(finished / "registry", "tiny").current("rlf")
     assert rlf is not None and (rlf.info["sft"], rlf.info["reward"]) == ("sft@1", "reward@1")
+    assert json.loads(reports[0].read_text())["judge"]["name"] == "judge@1"
     assert reports and (reports[0].parent / "report.html").exists() and list(reports[0].parent.glob("*.png"))
 
 
@@ -131,7 +132,7 @@ def test_two_trainings_of_one_recipe_refuse_each_other(tmp_path: Path) -> None:
 
 def test_missing_stages_are_named(tmp_path: Path) -> None:
     recipe, home = load_recipe("tiny"), Home(tmp_path / "home").ensure()
-    assert steps_of(recipe) == ["base", "sft", "reward", "ppo"]
+    assert steps_of(recipe) == ["base", "sft", "reward", "judge", "ppo"]
     for step, parts, message in [
         ("sft", Parts(), "sawyer train base tiny"),
         ("ppo", Parts(backbone="x"), "sawyer train sft tiny"),

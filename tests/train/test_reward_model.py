@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, RobertaForMaskedLM
 
-from sawyer.data import Pair, conversation_key
+from sawyer.data import Pair, conversation_key, load_pairs
 from sawyer.errors import ModelError, TrainingError
 from sawyer.models import Policy
-from sawyer.recipe import Recipe
+from sawyer.recipe import JudgeSpec, Recipe, judge_recipe
 from sawyer.runs import Run
 from sawyer.scoring import ClassifierScorer, encode_pair
 from tests.train.makers import conversations, file_bytes, make_backbone, pairs, recipe, write_lines
@@ -196,6 +196,23 @@ def test_no_prompt_is_on_both_sides() -> None:
     assert not keys[0] & keys[1]
     assert len(train_part) + 2 * len(held_out) == 600  # repetitions are dropped from what is held out
     assert 0.15 < len(held_out) / 300 < 0.45
+
+
+def test_a_judge_learns_from_neither_held_out_share(backbone: Path, data: str, tmp_path: Path) -> None:
+    told = judge_recipe(reward_recipe(backbone, data), JudgeSpec(text_steps=0))
+    assert told.reward is not None and (told.reward.fold, told.reward.unseen) == (1, [0]) and told.seed == 3 + 1
+    read = load_pairs(told.reward.sources, told.seed)
+    first = split_pairs(read, told.reward.held_out)[1]
+    second = split_pairs(read, told.reward.held_out, 1)[1]
+    learnt, kept = split_pairs(read, told.reward.held_out, 1, [0])
+    assert kept == second and len(learnt) == len(read) - len(first) - len(second) and first and second
+    found = json.loads((train(told, tmp_path / "judge") / "reward_report.json").read_text())
+    assert found["pairs"]["train"] == len(learnt) and found["held_out"]["overall"]["n"] == len(kept)
+
+
+def test_a_judge_needs_a_reward_to_vary(backbone: Path) -> None:
+    with pytest.raises(ValueError, match="add the reward section that it varies"):
+        recipe(backbone, judge={})
 
 
 def test_report_by_hand() -> None:

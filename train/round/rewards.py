@@ -12,7 +12,7 @@ import numpy as np
 
 from sawyer.data import Pair, conversation_key, is_held_out, load_pairs
 from sawyer.errors import GateRefused
-from sawyer.recipe import Recipe
+from sawyer.recipe import JudgeSpec, Recipe, judge_recipe
 from sawyer.rounds.gate import Trust, reasons, sound
 from sawyer.runs import Run
 from sawyer.scoring import ClassifierScorer
@@ -32,7 +32,7 @@ def train_rewards(work: RoundWork) -> dict[str, Any]:
     """
     gate = work.recipe.round.gate
     conditions, figures = [], dict[str, Any]()
-    for name, recipe, fold in (("reward", reward_recipe(work), 0), ("judge", judge_recipe(work), JUDGE_FOLD)):
+    for name, recipe, fold in (("reward", reward_recipe(work), 0), ("judge", judge_of(work), JUDGE_FOLD)):
         with Run(
             work.folder("reward") / name, step="reward" if fold == 0 else "reward.judge", recipe=recipe, resume=True
         ) as run:
@@ -62,14 +62,16 @@ def reward_recipe(work: RoundWork) -> Recipe:
     return recipe.model_copy(update={"reward": spec})
 
 
-def judge_recipe(work: RoundWork) -> Recipe:
-    """The judge's: another seed, another share held out, and the recipe's own beginning."""
+def judge_of(work: RoundWork) -> Recipe:
+    """The judge's recipe: another seed, another share held out, and the recipe's own beginning."""
     recipe = work.tuned
     assert recipe.reward is not None
-    texts = sources_at_hand(recipe.reward.text_sources)
     steps = min(recipe.reward.text_steps, recipe.round.judge_text_steps)
-    spec = recipe.reward.model_copy(update={"text_sources": texts, "text_steps": steps, "fold": JUDGE_FOLD})
-    return recipe.model_copy(update={"seed": recipe.seed + recipe.round.judge_seed, "reward": spec})
+    judge = judge_recipe(recipe, JudgeSpec(seed=recipe.round.judge_seed, fold=JUDGE_FOLD, text_steps=steps))
+    assert judge.reward is not None
+    # A round has few votes: the judge learns from the share that the reward model is tested on, and the reverse.
+    spec = judge.reward.model_copy(update={"text_sources": sources_at_hand(recipe.reward.text_sources), "unseen": []})
+    return judge.model_copy(update={"reward": spec})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Pairwise judging by a language model behind any OpenAI-compatible URL."""

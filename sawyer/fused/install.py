@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from sawyer.fused.functions import DenseAttention, LoraLinear, RmsNorm, SwiGlu
+from sawyer.fused.layers import run_by_halves
+from sawyer.fused.passes import LONGEST
 from sawyer.whole import whole_modules
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3")
 """Architectures whose norms and gated units are written alike; of others, the LoRA layers alone are replaced."""
 
 ATTENTION = "sawyer_dense"
-LONGEST = 256
-"""Keys beyond which attention is left to torch: keeping the probabilities would take more memory than it saves time."""
-
 
 def fuse(model: Any, dtype: torch.dtype) -> None:
     """Hold the frozen weights of a PEFT model in ``dtype`` and put the functions in place of the modules' own.
@@ -41,6 +40,8 @@ def fuse(model: Any, dtype: torch.dtype) -> None:
     if known and model.config._attn_implementation == "sdpa":
         _register_attention()
         model.get_base_model().set_attn_implementation(ATTENTION)
+        for layer in model.get_base_model().model.layers:
+            run_by_halves(layer)
 
 
 @contextmanager

@@ -30,17 +30,18 @@ def fuse(model: Any, dtype: torch.dtype) -> None:
         if "lora_" not in name and parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
     known = model.config.model_type in KINDS
+    gated = known and model.config.hidden_act == "silu"
     for module in model.modules():
         if isinstance(module, Linear) and type(module.get_base_layer()) is nn.Linear:
             module.forward = MethodType(_lora_forward, module)
         elif known and type(module).__name__.endswith("RMSNorm"):
             module.forward = MethodType(_norm_forward, module)
-        elif known and type(module).__name__.endswith("MLP") and isinstance(module.act_fn, nn.SiLU):
+        elif gated and type(module).__name__.endswith("MLP"):
             module.forward = MethodType(_gated_forward, module)
     if known and model.config._attn_implementation == "sdpa":
         _register_attention()
         model.get_base_model().set_attn_implementation(ATTENTION)
-        for layer in model.get_base_model().model.layers:
+        for layer in model.get_base_model().model.layers if gated else ():
             run_by_halves(layer)
 
 

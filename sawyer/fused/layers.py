@@ -57,9 +57,9 @@ def join_weights(modules: Sequence[Any]) -> Tensor | None:
 
 
 def run_by_halves(layer: nn.Module) -> None:
-    """Put the halves in place of a layer's forward pass, if it is made of what they are made of."""
+    """Put the halves in place of the forward pass of a layer gated by SiLU, if it is otherwise what they are made of."""
     attention, mlp = layer.self_attn, layer.mlp
-    if any(hasattr(attention, name) for name in NORMS_OF_HEADS) or not isinstance(mlp.act_fn, nn.SiLU):
+    if any(hasattr(attention, name) for name in NORMS_OF_HEADS):
         return
     qkv, gate_up = (attention.q_proj, attention.k_proj, attention.v_proj), (mlp.gate_proj, mlp.up_proj)
     joined = [(parts, join_weights(parts)) for parts in (qkv, (attention.o_proj,), gate_up, (mlp.down_proj,))]

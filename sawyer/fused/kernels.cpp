@@ -137,8 +137,8 @@ void gate_backward(const T* both, const T* grad, T* out, T* again, int64_t rows,
 }
 
 // One head of one position, turned by its angle; back is the turn the other way.
-template <typename T>
-inline void turn(const T* x, const T* cos, const T* sin, T* y, int64_t half, bool back) {
+template <typename T, typename To>
+inline void turn(const T* x, const T* cos, const T* sin, To* y, int64_t half, bool back) {
     float sign = back ? -1.0f : 1.0f;
 #pragma omp simd
     for (int64_t i = 0; i < half; i++) {
@@ -223,6 +223,63 @@ void softmax_backward(const T* p, T* grad, int64_t rows, int64_t keys, float sca
     }
 }
 
+template <typename T, int64_t D>
+inline float dot(const float* q, const T* k, int64_t any) {
+    const int64_t d = D ? D : any;
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < d; j++) sum += q[j] * wide(k[j]);
+    return sum;
+}
+
+// sum = sum over i of weights[i] v[i]; sums of a width known beforehand stay in registers.
+template <typename T, int64_t D>
+inline void mix(const float* weights, const T* v, float* sum, int64_t count, int64_t step, int64_t any) {
+    const int64_t d = D ? D : any;
+    float held[D ? D : 1];
+    float* at = D ? held : sum;
+    for (int64_t j = 0; j < d; j++) at[j] = 0;
+    for (int64_t i = 0; i < count; i++) {
+#pragma omp simd
+        for (int64_t j = 0; j < d; j++) at[j] += weights[i] * wide(v[i * step + j]);
+    }
+    for (int64_t j = 0; j < d; j++) sum[j] = at[j];
+}
+
+// One new position of every row: its keys and values go into the cache, its queries look at all that lies there.
+// rows [B, (H + 2 K) D]; keys, values [places, capacity, K D], row b at place b, starts[b] positions of it there before.
+template <typename T, int64_t D>  // D is the width of a head, or 0 where that is known only at run time
+void attend_one(const T* rows, const T* cos, const T* sin, T* keys, T* values, const int64_t* starts, T* out,
+                float* scratch, int64_t batch, int64_t h, int64_t kv, int64_t any, int64_t capacity, float scale) {
+    const int64_t d = D ? D : any, group = h / kv, step = kv * d;
+#pragma omp parallel for schedule(static) if (batch > FEW)
+    for (int64_t b = 0; b < batch; b++) {
+        const T *row = rows + b * (h + 2 * kv) * d, *c = cos + b * d, *s = sin + b * d;
+        T *k = keys + b * capacity * step, *v = values + b * capacity * step;
+        int64_t start = starts[b];
+        float *part = scratch + b * (capacity + 2 * d), *q = part + capacity, *sum = q + d;
+        for (int64_t head = 0; head < kv; head++)
+            turn(row + (h + head) * d, c, s, k + start * step + head * d, d / 2, false);
+        std::memcpy(v + start * step, row + (h + kv) * d, step * sizeof(T));
+        for (int64_t head = 0; head < h; head++) {
+            const T *own_k = k + head / group * d, *own_v = v + head / group * d;
+            turn(row + head * d, c, s, q, d / 2, false);
+            float most = -INFINITY, all = 0;
+            for (int64_t i = 0; i <= start; i++) {
+                part[i] = scale * dot<T, D>(q, own_k + i * step, d);
+                most = part[i] > most ? part[i] : most;
+            }
+#pragma omp simd reduction(+ : all)
+            for (int64_t i = 0; i <= start; i++) {
+                part[i] = quick_exp(part[i] - most);
+                all += part[i];
+            }
+            mix<T, D>(part, own_v, sum, start + 1, step, d);
+            for (int64_t j = 0; j < d; j++) put(out[(b * h + head) * d + j], sum[j] / all);
+        }
+    }
+}
+
 // out = log softmax(heat x)[token]; total = log sum e^(heat x); entropy in nats (may be null).
 template <typename T>
 void logprob_forward(const T* x, const int64_t* tokens, float* out, float* total, float* entropy, int64_t rows,
@@ -290,6 +347,12 @@ void logprob_backward(const T* x, const int64_t* tokens, const float* total, con
     }                                                                                                                  \
     void softmax_backward_##kind(const T* p, T* grad, int64_t rows, int64_t keys, float scale) {                       \
         softmax_backward<T>(p, grad, rows, keys, scale);                                                               \
+    }                                                                                                                  \
+    void attend_one_##kind(const T* rows, const T* cos, const T* sin, T* keys, T* values, const int64_t* starts,       \
+                           T* out, float* scratch, int64_t batch, int64_t h, int64_t kv, int64_t d, int64_t capacity,  \
+                           float scale) {                                                                              \
+        auto run = d == 64 ? attend_one<T, 64> : d == 128 ? attend_one<T, 128> : attend_one<T, 0>;                     \
+        run(rows, cos, sin, keys, values, starts, out, scratch, batch, h, kv, d, capacity, scale);                     \
     }                                                                                                                  \
     void logprob_forward_##kind(const T* x, const int64_t* tokens, float* out, float* total, float* entropy,           \
                                 int64_t rows, int64_t words, float heat) {                                             \

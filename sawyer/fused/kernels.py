@@ -33,6 +33,7 @@ SIGNATURES: dict[str, list[type]] = {
     "heads": [POINTER] * 6 + [COUNT] * 6,
     "softmax_forward": [POINTER] * 2 + [COUNT] * 4 + [REAL],
     "softmax_backward": [POINTER] * 2 + [COUNT] * 2 + [REAL],
+    "attend_one": [POINTER] * 8 + [COUNT] * 5 + [REAL],
     "logprob_forward": [POINTER] * 5 + [COUNT] * 2 + [REAL],
     "logprob_backward": [POINTER] * 5 + [COUNT] * 2 + [REAL],
 }

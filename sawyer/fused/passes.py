@@ -129,6 +129,26 @@ def softmax_back(weights: Tensor, grad: Tensor, scale: float) -> Tensor:
     return torch._softmax_backward_data(grad, weights, -1, weights.dtype).mul_(scale)
 
 
+def attend_one(
+    rows: Tensor, cos: Tensor, sin: Tensor, cache: tuple[Tensor, Tensor], starts: Tensor, shape: Heads, scale: float
+) -> Tensor | None:
+    """One new position of each of B sequences: its keys and values are written into the cache and its queries look at
+    all that lies there → [B, H D]; None, and nothing written, where there is no kernel for it.
+
+    Args:
+        rows: [B, (H + 2 K) D] of queries, keys and values. cos, sin: [B, D].
+        cache: keys and values [places, capacity, K D], sequence b at place b. starts: int64 [B], positions held so far.
+    """
+    run = _kernel("attend_one", rows, cos, sin, *cache)
+    if run is None:
+        return None
+    batch, _, queries, keys, width = shape
+    capacity, out = cache[0].shape[1], rows.new_empty(batch, queries * width)
+    scratch = rows.new_empty(batch, capacity + 2 * width, dtype=torch.float32)
+    run(*_at(rows, cos, sin, *cache, starts.contiguous(), out, scratch), batch, queries, keys, width, capacity, scale)
+    return out
+
+
 def logprobs(logits: Tensor, tokens: Tensor, temperature: float, *, entropies: bool) -> tuple[Tensor, ...]:
     """Of logits [N, V] / temperature: log-probability of tokens [N], log of the sum, entropy in nats if asked for;
     float32 [N] at least.

@@ -99,5 +99,6 @@ def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> 
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Entropy of the sampling distribution in nats, float32, without gradient. ``[…, V]`` → ``[…]``."""
     flat = logits.detach().flatten(0, -2)
-    _, _, found = logprobs(flat, torch.zeros(len(flat), dtype=torch.long, device=flat.device), temperature, entropies=True)
+    anything = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
+    _, _, found = logprobs(flat, anything, temperature, entropies=True)
     return found.float().view(logits.shape[:-1])

@@ -102,7 +102,7 @@ def _trained(gradient: Tensor) -> Tensor:
 
 
 class AttentionHalf(Function):
-    """``x + O(attention(QKV(norm(x))))``: rotary positions, softmax(D^-½ Q Kᵀ + mask) V, groups of heads sharing keys."""
+    """``x + O(softmax(scale · Q Kᵀ + mask) V)`` of norm(x): rotary positions, groups of heads may share keys."""
 
     @staticmethod
     def forward(
@@ -147,7 +147,8 @@ class AttentionHalf(Function):
         of_pairs = of_adapters(grad, back, mixed, inner_out, out, low_out)
         of_mixed = of_mixed.view(shape.batch, shape.length, -1, shape.width).transpose(1, 2).contiguous()
         grouped, flat = (shape.batch * shape.keys, -1, shape.width), (shape.batch * shape.keys, shape.length, -1)
-        of_mixed, q_rows, keys, held = of_mixed.view(grouped), q.view(grouped), k.view(flat), weights.view(flat[0], -1, flat[1])
+        of_mixed, q_rows, keys = of_mixed.view(grouped), q.view(grouped), k.view(flat)
+        held = weights.view(shape.batch * shape.keys, -1, shape.length)
         of_v = torch.bmm(held.transpose(1, 2), of_mixed).view(v.shape)
         of_weights = torch.bmm(of_mixed, v.view(flat).transpose(1, 2)).view(weights.shape)
         of_scores = softmax_back(weights, of_weights, ctx.scale).view(held.shape)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from sawyer.fused.halves import AttentionHalf, GatedHalf, Product
 from sawyer.fused.passes import LONGEST, Heads
 
-NORMS_OF_HEADS = ("q_norm", "k_norm")
+HALVED = ("llama", "mistral", "qwen2")
+"""Architectures whose layers are these halves; Qwen 3 normalises its heads in between."""
 
 
 class Adapted(NamedTuple):
@@ -27,29 +28,31 @@ class Adapted(NamedTuple):
 
 
 def adapted(module: Any) -> Adapted | None:
-    """None where the layer does more than W x + bias + s B A x."""
+    """None where the layer does more than W x + bias + s B A x, or is no such layer."""
+    from peft.tuners.lora import Linear
+
     if type(module) is nn.Linear:
         return Adapted(module, None, None, 0.0)
-    if type(getattr(module, "base_layer", None)) is not nn.Linear or not hasattr(module, "lora_variant"):
+    if not isinstance(module, Linear) or type(module.base_layer) is not nn.Linear:
         return None
     active = [name for name in module.active_adapters if name in module.lora_A]
     if module.disable_adapters or not active:
         return Adapted(module.base_layer, None, None, 0.0)
     name = active[0]
-    more = name in module.lora_variant or bool(module.lora_bias.get(name)) or len(active) > 1 or module.merged
-    if more or (module.training and not isinstance(module.lora_dropout[name], nn.Identity)):
-        return None
+    dropped = module.training and not isinstance(module.lora_dropout[name], nn.Identity)
     scale = module.scaling[name]
-    return Adapted(module.base_layer, module.lora_A[name].weight, module.lora_B[name].weight, scale) if scale else None
-
-
-def join_weights(modules: Sequence[Any]) -> Tensor | None:
-    """Lay the weights of linear layers one below the other in one tensor [sum of outs, in], of which theirs become
-    parts; None where they are not plain.
-    """
-    bases = [module.get_base_layer() if hasattr(module, "get_base_layer") else module for module in modules]
-    if any(type(base) is not nn.Linear for base in bases):
+    if len(active) > 1 or module.merged or dropped or not scale or more_than_lora(module, name):
         return None
+    return Adapted(module.base_layer, module.lora_A[name].weight, module.lora_B[name].weight, scale)
+
+
+def more_than_lora(layer: Any, adapter: str) -> bool:
+    """Whether an adapter does something to a layer beside adding s B A x: DoRA and its like, or a bias of its own."""
+    return adapter in layer.lora_variant or bool(layer.lora_bias.get(adapter))
+
+
+def join_weights(bases: Sequence[nn.Linear]) -> Tensor:
+    """Lay weights one below the other in one tensor [sum of outs, in], of which the layers' own become parts."""
     joined = torch.cat([base.weight.data for base in bases])
     for base, part in zip(bases, joined.split([base.out_features for base in bases]), strict=True):
         base.weight.data = part
@@ -57,13 +60,12 @@ def join_weights(modules: Sequence[Any]) -> Tensor | None:
 
 
 def run_by_halves(layer: nn.Module) -> None:
-    """Put the halves in place of the forward pass of a layer gated by SiLU, if it is otherwise what they are made of."""
+    """Put the halves in place of the forward pass of a layer of a halved architecture, gated by SiLU."""
     attention, mlp = layer.self_attn, layer.mlp
-    if any(hasattr(attention, name) for name in NORMS_OF_HEADS):
-        return
-    qkv, gate_up = (attention.q_proj, attention.k_proj, attention.v_proj), (mlp.gate_proj, mlp.up_proj)
-    joined = [(parts, join_weights(parts)) for parts in (qkv, (attention.o_proj,), gate_up, (mlp.down_proj,))]
-    if all(weight is not None for _, weight in joined):
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj), (attention.o_proj,), (mlp.gate_proj, mlp.up_proj)
+    found = [(modules, [adapted(module) for module in modules]) for modules in (*parts, (mlp.down_proj,))]
+    if all(each is not None for _, layers in found for each in layers):
+        joined = [(modules, join_weights([each.base for each in layers if each])) for modules, layers in found]
         layer.forward = MethodType(_Halves(joined), layer)
 
 
@@ -87,7 +89,8 @@ class _Halves:
         width = attention.head_dim
         shape = Heads(batch, length, qkv.outs[0] // width, qkv.outs[1] // width, width)
         turns = [_for_rows(part, shape) for part in (cos, sin)]
-        x, first, second = hidden_states.reshape(batch * length, -1), layer.input_layernorm, layer.post_attention_layernorm
+        first, second = layer.input_layernorm, layer.post_attention_layernorm
+        x = hidden_states.reshape(batch * length, -1)
         mask = None if attention_mask is None else attention_mask.contiguous()
         x = AttentionHalf.apply(
             x, first.weight, first.variance_epsilon, *turns, mask, shape, attention.scaling, qkv, out, *pairs, *more
@@ -98,19 +101,23 @@ class _Halves:
 
 def _product(parts: Sequence[Any], weight: Tensor) -> tuple[Product, list[Tensor]] | None:
     """The layers as one product, and A and B of those that have an adapter."""
-    found = [adapted(module) for module in parts]
+    found: list[Adapted] = []
     place, pairs = weight.data_ptr(), []
-    for each in found:
+    for module in parts:
+        each = adapted(module)
         if each is None or each.base.weight.data_ptr() != place:
             return None
+        found.append(each)
         place += each.base.weight.numel() * weight.element_size()
-        pairs += [] if each.a is None else [each.a, each.b]
-    biases = [each.base.bias for each in found]
-    bias = None if all(bias is None for bias in biases) else torch.cat([
-        each.base.bias if each.base.bias is not None else weight.new_zeros(each.base.out_features) for each in found
-    ])  # fmt: skip
+        pairs += [] if each.a is None or each.b is None else [each.a, each.b]
     outs, scales = tuple(each.base.out_features for each in found), tuple(each.scale for each in found)
-    return Product(weight, bias, outs, scales), pairs
+    return Product(weight, _bias([each.base for each in found]), outs, scales), pairs
+
+
+def _bias(bases: Sequence[nn.Linear]) -> Tensor | None:
+    if all(base.bias is None for base in bases):
+        return None
+    return torch.cat([base.weight.new_zeros(base.out_features) if base.bias is None else base.bias for base in bases])
 
 
 def _for_rows(angles: Tensor, shape: Heads) -> Tensor:

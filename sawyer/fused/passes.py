@@ -95,8 +95,8 @@ def split_heads(rows: Tensor, cos: Tensor, sin: Tensor, shape: Heads) -> tuple[T
         run(*_at(rows, cos, sin, q, k, v), *shape, 0)
         return q, k, v
     parts = rows.view(batch, length, -1, width).transpose(1, 2).split([queries, keys, keys], 1)
-    turned = [part * cos[:, None] + _half_turned(part) * sin[:, None] for part in parts[:2]]
-    return turned[0], turned[1], parts[2].contiguous()
+    q, k = (part * cos[:, None] + _half_turned(part) * sin[:, None] for part in parts[:2])
+    return q.contiguous(), k.contiguous(), parts[2].contiguous()
 
 
 def join_heads(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, shape: Heads) -> Tensor:
@@ -190,7 +190,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def _kernel(name: str, *tensors: Tensor | None) -> Callable[..., None] | None:
-    """A kernel, where these tensors lie as kernels read them: in one piece in this process's memory, of one precision."""
+    """A kernel, where these tensors lie as kernels read them: each in one piece, on the CPU, of one precision."""
     dtype = tensors[0].dtype if tensors[0] is not None else None
     for tensor in tensors:
         if tensor is not None and (not tensor.is_cpu or not tensor.is_contiguous() or tensor.dtype != dtype):

@@ -159,9 +159,7 @@ class LeanForward:
             x = x[ends.to(x.device)]
         return self._head(self._norm(x, self._body.norm))
 
-    def _short(
-        self, number: int, block: Block, x: Tensor, turns: tuple[Tensor, Tensor], plan: Plan
-    ) -> Tensor | None:
+    def _short(self, number: int, block: Block, x: Tensor, turns: tuple[Tensor, Tensor], plan: Plan) -> Tensor | None:
         """A layer with one token a row and no adapters, by compiled kernels; None where there are none for it."""
         cache, rows = self._slots.held(number), len(x)
         if cache is None or block.q_norm is not None:

@@ -58,6 +58,17 @@ def release_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def keep_memory() -> None:
+    """Let the C library (glibc) keep what is freed for the next tensors, until :func:`release_memory` is called.
+
+    By default the activations of every pass go back to the system and come again as fresh pages, zeroed one by one.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        library = ctypes.CDLL(None)
+        library.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its largest: beyond it a block has pages of its own
+        library.mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD: how much may lie free at the end of the heap
+
+
 def maybe_compile(function: Callable[..., Any], *, what: str, say: Callable[[str], None] = print) -> Callable[..., Any]:
     """Compile where a C++ compiler is present; otherwise run eagerly and say so in one line.
 

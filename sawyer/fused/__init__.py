@@ -5,6 +5,7 @@ attention) become one autograd function each: they keep less for the backward pa
 the weights' own precision. The arithmetic is that of transformers and PEFT; :func:`fuse` puts it into a policy.
 """
 
-from sawyer.fused.install import KINDS, can_fuse, can_merge, fuse, lora_layers, merged, merged_weight, more_than_lora
+from sawyer.fused.install import KINDS, can_fuse, can_merge, fuse, lora_layers, merged, merged_weight
+from sawyer.fused.layers import more_than_lora
 
 __all__ = ["KINDS", "can_fuse", "can_merge", "fuse", "lora_layers", "merged", "merged_weight", "more_than_lora"]

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import linear, silu
 
+from sawyer.fused.passes import logprobs, logprobs_back, norm, norm_back, softmax, softmax_back
+
 
 class LoraLinear(Function):
     """``x Wᵀ + bias + s (x Aᵀ) Bᵀ`` with W [o, i] and bias [o] frozen, A [r, i] and B [o, r] trained (Hu et al. 2021).
@@ -51,19 +53,17 @@ class RmsNorm(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """x [..., h] → [..., h]."""
-        wide = _wide(x)
-        root = wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
-        normal = (wide * root).to(x.dtype)
-        ctx.save_for_backward(normal, weight, root)
-        return normal * weight
+        flat = x.reshape(-1, x.shape[-1])
+        y, root = norm(flat, weight, eps)
+        ctx.save_for_backward(flat, weight, root)
+        return y.view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradient of x."""
-        normal, weight, root = ctx.saved_tensors
-        grad, wide = _wide(grads[0] * weight), _wide(normal)
-        mean = (grad * wide).mean(-1, keepdim=True)
-        return (grad - wide * mean).mul_(root).to(normal.dtype), None, None
+        flat, weight, root = ctx.saved_tensors
+        of_x, _ = norm_back(grads[0].reshape(flat.shape), flat, weight, root)
+        return None if of_x is None else of_x.view(grads[0].shape), None, None
 
 
 class SwiGlu(Function):
@@ -94,10 +94,8 @@ class DenseAttention(Function):
         """q [B, H, T, D], k and v [B, H, S, D], bias broadcast to [B, H, T, S] → [B, T, H, D]."""
         size, heads, length, width = q.shape
         q, k, v = (part.reshape(size * heads, -1, width) for part in (q, k, v))
-        scores = _wide(torch.bmm(q, k.transpose(1, 2))).mul_(scale).view(size, heads, length, -1)
-        if bias is not None:
-            scores += bias
-        weights = scores.softmax(-1).to(q.dtype).view(size * heads, length, -1)
+        scores = torch.bmm(q, k.transpose(1, 2)).view(size, heads, length, -1)
+        weights = softmax(scores, bias, scale).view(size * heads, length, -1)
         ctx.save_for_backward(q, k, v, weights)
         ctx.scale, ctx.shape = scale, (size, heads)
         return torch.bmm(weights, v).view(size, heads, length, width).transpose(1, 2).contiguous()
@@ -109,7 +107,7 @@ class DenseAttention(Function):
         grad = grads[0].transpose(1, 2).reshape(q.shape)
         of_v = torch.bmm(weights.transpose(1, 2), grad)
         of_weights = torch.bmm(grad, v.transpose(1, 2))
-        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scale)
+        of_scores = softmax_back(weights, of_weights, ctx.scale)
         of_q, of_k = torch.bmm(of_scores, k), torch.bmm(of_scores.transpose(1, 2), q)
         return *(part.view(*ctx.shape, -1, part.shape[-1]) for part in (of_q, of_k, of_v)), None, None
 
@@ -120,32 +118,15 @@ class TokenLogprobs(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, tokens: Tensor, temperature: float) -> Tensor:
         """logits [..., V], tokens [...] → [...]."""
-        scaled = _heated(logits, temperature)
-        total = scaled.logsumexp(-1)
-        ctx.save_for_backward(logits, tokens, total)
+        flat = logits.reshape(-1, logits.shape[-1])
+        found, total = logprobs(flat, tokens.flatten(), temperature, entropies=False)
+        ctx.save_for_backward(flat, tokens, total)
         ctx.temperature = temperature
-        return scaled.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - total
+        return found.view(tokens.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """(1{v = token} − softmax) · gradient / temperature."""
-        logits, tokens, total = ctx.saved_tensors
-        grad = (grads[0] / ctx.temperature).unsqueeze(-1)
-        out = _heated(logits, ctx.temperature)
-        if out is logits:
-            out = logits.clone()
-        out.sub_(total.unsqueeze(-1)).exp_().mul_(-grad).scatter_add_(-1, tokens.unsqueeze(-1), grad)
-        return out.to(logits.dtype), None, None
-
-
-def _heated(logits: Tensor, temperature: float) -> Tensor:
-    """logits / temperature, float32 at least; the logits themselves where nothing is to be done."""
-    wide = _wide(logits)
-    if temperature == 1:
-        return wide
-    return wide / temperature if wide is logits else wide.div_(temperature)
-
-
-def _wide(x: Tensor) -> Tensor:
-    """float32 at least; the tensor itself if it is that already."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        flat, tokens, total = ctx.saved_tensors
+        made = logprobs_back(flat, tokens.flatten(), total, grads[0].flatten(), ctx.temperature)
+        return made.view(*tokens.shape, -1), None, None

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from sawyer.fused.functions import DenseAttention, LoraLinear, RmsNorm, SwiGlu
+from sawyer.fused.layers import HALVED, adapted, more_than_lora, run_by_halves
+from sawyer.fused.passes import LONGEST
 from sawyer.whole import whole_modules
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3")
 """Architectures whose norms and gated units are written alike; of others, the LoRA layers alone are replaced."""
 
 ATTENTION = "sawyer_dense"
-LONGEST = 256
-"""Keys beyond which attention is left to torch: keeping the probabilities would take more memory than it saves time."""
 
 
 def can_fuse(policy: Any) -> bool:
@@ -39,16 +39,19 @@ def fuse(model: Any, dtype: torch.dtype) -> None:
         if "lora_" not in name and parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
     known = model.config.model_type in KINDS
+    gated = known and model.config.hidden_act == "silu"
     for module in model.modules():
         if isinstance(module, Linear) and type(module.get_base_layer()) is nn.Linear:
             module.forward = MethodType(_lora_forward, module)
         elif known and type(module).__name__.endswith("RMSNorm"):
             module.forward = MethodType(_norm_forward, module)
-        elif known and type(module).__name__.endswith("MLP") and isinstance(module.act_fn, nn.SiLU):
+        elif gated and type(module).__name__.endswith("MLP"):
             module.forward = MethodType(_gated_forward, module)
     if known and model.config._attn_implementation == "sdpa":
         _register_attention()
         model.get_base_model().set_attn_implementation(ATTENTION)
+        for layer in model.get_base_model().model.layers if gated and model.config.model_type in HALVED else ():
+            run_by_halves(layer)
 
 
 @contextmanager
@@ -96,11 +99,6 @@ def _is_plain(layer: Any, adapter: str) -> bool:
     return linear and not more_than_lora(layer, adapter)
 
 
-def more_than_lora(layer: Any, adapter: str) -> bool:
-    """Whether an adapter does something to a layer beside adding s B A x: DoRA and its like, or a bias of its own."""
-    return adapter in layer.lora_variant or bool(layer.lora_bias.get(adapter))
-
-
 def lora_layers(model: Any) -> list[Any]:
     """The modules that PEFT has put into a model."""
     from peft.tuners.lora import LoraLayer
@@ -109,15 +107,12 @@ def lora_layers(model: Any) -> list[Any]:
 
 
 def _lora_forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    active = [name for name in self.active_adapters if name in self.lora_A]
-    if self.disable_adapters or not active:
-        return self.base_layer(x)
-    name = active[0]
-    odd = len(active) > 1 or more_than_lora(self, name) or kwargs.get("adapter_names")
-    if odd or self.merged or (self.training and not isinstance(self.lora_dropout[name], nn.Identity)):
+    found = None if kwargs.get("adapter_names") else adapted(self)
+    if found is None:
         return type(self).forward(self, x, *args, **kwargs)
-    base, a, b = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
-    return LoraLinear.apply(x, base.weight, base.bias, a, b, self.scaling[name])
+    if found.a is None:
+        return self.base_layer(x)
+    return LoraLinear.apply(x, found.base.weight, found.base.bias, found.a, found.b, found.scale)
 
 
 def _norm_forward(self: Any, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
 
 from sawyer.fused import KINDS, merged_weight
+from sawyer.fused.passes import Heads, attend_one, gate, norm
 from sawyer.models import Policy
 from sawyer.ragged.forward import innermost
 from sawyer.ragged.slots import Plan, Slots
@@ -128,6 +129,7 @@ class LeanForward:
         self._width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self._eps, self._middle = config.rms_norm_eps, config.intermediate_size
         self._stacked = StackedAdapters(policy.model, model.dtype)
+        self._alone = merged is not None
         if merged is not None:
             self._stacked.stack(())
         self._blocks = [self._block(layer, merged) for layer in model.model.layers]
@@ -146,15 +148,31 @@ class LeanForward:
         self._stacked.choose(adapters)
         masks = self._masks(adapters, width)
         x = self._body.embed_tokens(plan.ids)
-        cos, sin = self._body.rotary_emb(x, plan.positions)
-        cos, sin = cos.unsqueeze(2), (sin * self._sign).unsqueeze(2)
+        turns = self._body.rotary_emb(x, plan.positions)
+        cos, sin = turns[0].unsqueeze(2), (turns[1] * self._sign).unsqueeze(2)
         x = x.view(rows * width, -1)
         for number, block in enumerate(self._blocks):
-            x = self._layer(number, block, x, cos, sin, plan, masks)
+            made = self._short(number, block, x, turns, plan) if self._alone and plan.side_by_side else None
+            x = self._layer(number, block, x, cos, sin, plan, masks) if made is None else made
         if width > 1:
             ends = torch.arange(rows) * width + torch.tensor(plan.counts) - 1
             x = x[ends.to(x.device)]
         return self._head(self._norm(x, self._body.norm))
+
+    def _short(self, number: int, block: Block, x: Tensor, turns: tuple[Tensor, Tensor], plan: Plan) -> Tensor | None:
+        """A layer with one token a row and no adapters, by compiled kernels; None where there are none for it."""
+        cache, rows = self._slots.held(number), len(x)
+        if cache is None or block.q_norm is not None:
+            return None
+        heads = block.qkv(norm(x, block.before.weight, self._eps)[0], None)
+        shape = Heads(rows, 1, self._heads, self._kv_heads, self._width)
+        cos, sin = (turn.reshape(rows, self._width) for turn in turns)
+        mixed = attend_one(heads, cos, sin, cache, plan.positions, shape, self._width**-0.5)
+        if mixed is None:
+            return None
+        x = block.out(mixed, None, x)
+        both = block.gate_up(norm(x, block.after.weight, self._eps)[0], None)
+        return block.down(gate(both), None, x)
 
     def _layer(
         self,

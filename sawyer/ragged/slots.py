@@ -120,6 +120,10 @@ class Slots:
             self._index = rows * self.capacity + plan.positions[:, 0]
         return self._write(layer, 0, plan, keys), self._write(layer, 1, plan, values)
 
+    def held(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """The layer's buffers of keys and values, to be read and written in place; None before its first update."""
+        return self._buffers.get(layer)
+
     @torch.inference_mode()
     def copy(self, source: int, target: int, length: int) -> None:
         """Give ``target`` the first ``length`` positions of ``source``."""

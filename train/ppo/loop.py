@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sawyer.compute import release_memory, set_threads
+from sawyer.compute import keep_memory, release_memory, set_threads
 from sawyer.errors import TrainingError
 from sawyer.generation import row_seed
 from sawyer.progress import note, progress
@@ -48,6 +48,7 @@ def train_ppo(
     assert recipe.ppo is not None
     spec = recipe.ppo
     set_threads(recipe.threads)
+    keep_memory()
     actor = Actor.load(recipe, backbone, sft, start)
     learner = Learner(actor, spec)
     prober = Prober.load(actor, spec, recipe.seed, reward, classifiers)

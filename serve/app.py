@@ -28,6 +28,7 @@ from serve.cors import CorsMiddleware, origins_from_environment
 from serve.drain import Drain, DrainMiddleware
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
+from serve.heap import settle_heap
 from serve.kernels import keep_few_kernels
 from serve.limits import LimitMiddleware, RateLimit, rate_limit_from_environment
 from serve.local.catalog import Catalog
@@ -172,7 +173,9 @@ def build_app(
     def policy() -> Loaded:
         with loading:
             use_threads(recipe.threads)
-            return load_policy(recipe, registry)
+            loaded = load_policy(recipe, registry)
+            settle_heap()
+            return loaded
 
     def reward() -> "TextScorer":
         with loading:
@@ -181,6 +184,7 @@ def build_app(
             # Two threads with helpers of their own on the same cores: each would wait for the other's at every product
             # (decoding the nano model then takes nearly twice as long, from the first score on).
             use_threads(1)
+            settle_heap()
             return scorer
 
     metrics = Metrics()

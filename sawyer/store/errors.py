@@ -20,6 +20,14 @@ class Invalid(StoreError):
     """A value the store cannot accept, whatever its state (an unknown choice, a ranking with repeats)."""
 
 
+class NotShown(Invalid):
+    """A vote's ``param`` (choice, ranking) names what was not on the screen, or several panes of it."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
 class Clash(StoreError):
     """A concurrent writer got there first and a uniqueness rule was hit; trying again sees its row."""
 

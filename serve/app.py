@@ -44,6 +44,10 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from sawyer.scoring import Scores, TextScorer
 
 
+STORE_PATIENCE = 10.0
+"""Seconds that a vote waits for another writer of the database before it is answered 503."""
+
+
 def create_app(
     engine: Engine,
     store: FeedbackStore,
@@ -193,7 +197,7 @@ def build_app(
     )
     has_reward = registry.versions("reward") or (recipe.ppo and not any(part.trained for part in recipe.ppo.parts))
     scorer = BackgroundScorer(reward, explain=_explained) if has_reward else NoScorer()
-    store = FeedbackStore.open(home.db_url)
+    store = FeedbackStore.open(home.db_url, busy_seconds=STORE_PATIENCE)
     try:
         return create_app(
             engine,

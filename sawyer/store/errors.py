@@ -54,6 +54,10 @@ _SQLITE_ADVICE = {
 }
 
 
+# PostgreSQL: serialization_failure, deadlock_detected. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_CLASHES = ("40001", "40P01")
+
+
 def describe(url: URL) -> str:
     """The database in words, never with its password."""
     if url.get_backend_name() == "sqlite":
@@ -66,7 +70,7 @@ def explain(error: SQLAlchemyError, url: URL, busy_seconds: float) -> StoreError
     where = describe(url)
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     words = " ".join(str(cause).split())
-    if isinstance(error, IntegrityError):
+    if isinstance(error, IntegrityError) or getattr(cause, "sqlstate", None) in _CLASHES:
         return Clash(f"{where} refused a row that contradicts another one ({words}). Try again.")
     if isinstance(error, DataError):
         return Invalid(f"A value does not fit its column ({words}).")

@@ -1,6 +1,7 @@
 """A server process over the fake engine, for tests of signals: ``python -m tests.serve.server_process PORT HOME …``.
 
-Options: ``--delay`` seconds between the words of a reply, ``--drain-seconds``, ``--database`` instead of HOME's file.
+Options: ``--delay`` seconds between the words of a reply, ``--drain-seconds``, ``--database`` instead of HOME's file,
+``--busy-seconds`` of its store.
 """
 
 import argparse
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.1)
     parser.add_argument("--drain-seconds", type=float, default=30)
     parser.add_argument("--database")
+    parser.add_argument("--busy-seconds", type=float, default=30)
     given = parser.parse_args()
 
     class SlowReply(FakeReply):
@@ -50,7 +52,8 @@ def main() -> None:
 
     logs.configure("json")
     recipe = Recipe.model_validate({"name": "test", "model": {"backbone": "nowhere", "context": 64}})
-    with FeedbackStore.open(given.database or f"sqlite:///{given.home / 'sawyer.db'}") as store:
+    url = given.database or f"sqlite:///{given.home / 'sawyer.db'}"
+    with FeedbackStore.open(url, busy_seconds=given.busy_seconds) as store:
         app = create_app(SlowEngine(WORDS), store, recipe=recipe)
         DrainingServer(app, app.state.drain, host="127.0.0.1", port=given.port, seconds=given.drain_seconds).run()
 

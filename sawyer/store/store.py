@@ -272,6 +272,11 @@ class FeedbackStore:
         with self._database.read() as connection:
             return queries.revision(connection)
 
+    def count_votes(self) -> int:
+        """How many votes count: the "votes" of `stats`, without all its other numbers."""
+        with self._database.read() as connection:
+            return queries.count_votes(connection)
+
     def stats(self) -> dict:
         """Counts: conversations, turns, completions, votes (that count), votes_cast (all rows), voters,
         edits, choices {choice: n}, ratings {up, down}, mean_reward {stage: float}."""

@@ -58,12 +58,17 @@ def main() -> None:
         DrainingServer(app, app.state.drain, host="127.0.0.1", port=given.port, seconds=given.drain_seconds).run()
 
 
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextmanager
 def running(home: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen]]:
     """A server that answers: its address and its process, killed in the end if it still lives."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.serve.server_process", str(port), str(home), *options]
     with open(home / "log.jsonl", "w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stderr=log)

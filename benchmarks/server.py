@@ -61,12 +61,7 @@ def serving(recipe: str = "nano", patience: float = 180.0, **environment: str) -
     with tempfile.TemporaryDirectory() as home:
         log = Path(home) / "server.log"
         command = [sys.executable, "-m", "sawyer.cli.app", "serve", recipe, "--port", str(port), "--home", home]
-        settings = {
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("SAWYER_BENCH_PATH")))),
-            "SAWYER_RATE_LIMIT": "off",
-            "SAWYER_LOG": "json",
-            **environment,
-        }
+        settings = {"PYTHONPATH": str(ROOT), "SAWYER_RATE_LIMIT": "off", "SAWYER_LOG": "json", **environment}
         with open(log, "w", encoding="utf-8") as stream:
             process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stderr=stream)
         server = Server("127.0.0.1", port, process, log)

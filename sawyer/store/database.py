@@ -16,7 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from sawyer.errors import StoreError
 from sawyer.store.errors import Invalid, describe, explain
-from sawyer.store.schema import metadata
+from sawyer.store.schema import FOLD, metadata
 
 # Alembic's default name, alembic_version, would collide with another program's in a shared PostgreSQL.
 VERSION_TABLE = "sawyer_schema"
@@ -217,10 +217,16 @@ def _engine(url: str, busy_seconds: float) -> Engine:
 
 def _set_up_sqlite(raw: Any, _entry: ConnectionPoolEntry) -> None:
     raw.isolation_level = None  # the driver must not open transactions of its own; _begin_sqlite does
+    raw.create_function(FOLD, 1, _folded, deterministic=True)
     raw.execute("PRAGMA foreign_keys=ON")
     raw.execute("PRAGMA synchronous=FULL")  # in WAL mode: fsync at each commit
     raw.execute("PRAGMA secure_delete=ON")  # who asks to be forgotten is not left in the file's free pages
     raw.execute("PRAGMA fullfsync=ON")  # macOS: plain fsync does not reach the medium; no effect elsewhere
+
+
+def _folded(text: str | None) -> str | None:
+    """SQLite's own lower() knows ASCII alone."""
+    return None if text is None else text.casefold()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -61,6 +61,11 @@ TINY = (
 )
 
 
+# Nano: people's pairs weigh more than the recipe's own, for a little longer; everything else is the recipe's.
+NANO = ("reward.epochs=4", "round.earlier=0.5")
+SETTINGS = {"tiny": TINY, "nano": NANO}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="tiny")
@@ -71,7 +76,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="a home with a trained model; default: one is trained (tiny)")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    overrides = [*(TINY if given.recipe == "tiny" else ()), *given.overrides]
+    overrides = [*SETTINGS.get(given.recipe, ()), *given.overrides]
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start"
         if given.home is not None:
@@ -115,19 +120,27 @@ class Town:
 
     def round(self, number: int) -> dict[str, Any]:
         """Some votes, then one round; its state, reasons and figures."""
+        cast = self.hold_votes(number)
+        return {"votes_cast": cast, **self.run_round(number)}
+
+    def hold_votes(self, number: int) -> int:
+        """The votes before a round; how many were cast."""
         poisoned = self.name == "poison" and number > 1
         people = crowd(PEOPLE, spammers=0.3 if self.name == "spam" else 0, poisoners=1.0 if poisoned else 0)
         wanted = self.votes * (3 if poisoned else 1)
         start = (number - 1) * self.votes
         prompts = [self.asked[(start + place) % len(self.asked)] for place in range(wanted)]
         with FeedbackStore.open(self.home.db_url) as store:
-            cast = hold_votes(store, self.recipe, self.home, people, prompts, seed=number)
+            return hold_votes(store, self.recipe, self.home, people, prompts, seed=number)
+
+    def run_round(self, number: int) -> dict[str, Any]:
+        """`sawyer round` as a user runs it; its state, reasons and figures."""
         begun = time.monotonic()
         sets = [part for override in self.overrides for part in ("--set", override)]
         code = sawyer(["round", self.recipe.name, "--home", str(self.home.root), *sets], allowed=(0, 3))
         seconds = round(time.monotonic() - begun, 1)
         found = RoundBook(self.home, self.recipe.name).detail(number)
-        told = {"state": found.state, "exit_code": code, "votes_cast": cast, "reasons": found.reasons}
+        told = {"state": found.state, "exit_code": code, "reasons": found.reasons}
         return {
             **told,
             "figures": found.figures,

@@ -24,6 +24,8 @@ _LOCK = select(turns.c.id).where(turns.c.id.in_(bindparam("ids", expanding=True)
 _LOCK = _LOCK.with_for_update()
 _EARLIER = select(votes).where(votes.c.idempotency_key.in_(bindparam("keys", expanding=True)))
 _INSERT = insert(votes)
+# PostgreSQL: one statement with many rows instead of a statement a row, numbered in the order given.
+_INSERT_MANY = _INSERT.returning(votes.c.seq, sort_by_parameter_order=True)
 _EMPTY: dict[str, Any] = {column.name: None for column in votes.columns if column.name != "seq"}
 _EMPTY |= {"shown": [], "consent": True}
 
@@ -106,7 +108,7 @@ def append_votes(connection: Connection, casts: Sequence[CastVote]) -> list[Vote
         except StoreError as error:
             receipts.append(error)
     if rows:
-        connection.execute(_INSERT, rows)
+        connection.execute(_INSERT if connection.dialect.name == "sqlite" else _INSERT_MANY, rows)
     return receipts
 
 

@@ -37,9 +37,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TOWNS = ("honest", "spam", "poison")
 PEOPLE = 20
 MEASURED = 200
-# What the tiny recipe needs to learn from some hundred votes: a reward model that hears people more than the pairs that
-# came before them, and PPO for longer. Its replies are word salad, and nothing is as varied as that: whatever it learns
-# makes it less so.
+# What the tiny recipe needs to learn from some hundred votes: a reward model that hears people alone (the starter set's
+# pairs, written by hand, are about other things, and one that small has no room for both), and PPO for longer. Its
+# replies are word salad, and nothing is as varied as that: whatever it learns makes it less so.
 TINY = (
     "threads=1",
     "reward.epochs=3",
@@ -53,7 +53,8 @@ TINY = (
     "ppo.kl.horizon=320",
     "ppo.save_every=12",
     "ppo.sample_every=12",
-    "round.earlier=0.5",
+    "round.reward_from=nothing",
+    "round.earlier=0",
     "round.prompts=200",
     "round.gate.kl=20",
     "round.gate.distinct=0.6",

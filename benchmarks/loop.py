@@ -61,8 +61,8 @@ TINY = (
 )
 
 
-# Nano: people's pairs weigh more than the recipe's own, for a little longer; everything else is the recipe's.
-NANO = ("reward.epochs=4", "round.earlier=0.5")
+# Nano: as with tiny, a reward model that begins anew and hears people alone; everything else is the recipe's.
+NANO = ("reward.epochs=4", "reward.lr=1e-3", "reward.text_steps=0", "round.reward_from=nothing", "round.earlier=0")
 SETTINGS = {"tiny": TINY, "nano": NANO}
 
 

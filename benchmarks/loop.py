@@ -39,20 +39,22 @@ PEOPLE = 20
 MEASURED = 200
 # What the tiny recipe needs to learn from some hundred votes: a reward model that hears people alone (the starter set's
 # pairs, written by hand, are about other things, and one that small has no room for both), and PPO for longer. Its
-# replies are word salad, and nothing is as varied as that: whatever it learns makes it less so.
+# replies are word salad, and nothing is as varied as that: whatever it learns makes it less so. They never end within
+# their 24 tokens: with a penalty for that, brevity is what it would learn first.
 TINY = (
     "threads=1",
     "reward.epochs=3",
     "reward.lr=2e-3",
     "reward.text_steps=0",
-    "ppo.steps=40",
+    "ppo.steps=25",
+    "ppo.missing_eos_penalty=0",
     "ppo.batch_size=32",
     "ppo.minibatch_size=16",
     "ppo.micro_batch=16",
     "ppo.kl.target=10",
     "ppo.kl.horizon=320",
-    "ppo.save_every=40",
-    "ppo.sample_every=40",
+    "ppo.save_every=25",
+    "ppo.sample_every=25",
     "round.reward_from=nothing",
     "round.earlier=0",
     "round.prompts=200",

@@ -163,9 +163,8 @@ class FeedbackStore:
             consent: whether training may use it.
             created: when it was cast, seconds since the epoch, for votes that come late or are simulated; default: now.
         """
-        more = {"name": name, "consent": consent, "created": created}
-        cast = CastVote.of(turn_id, choice, voter, comment, ranking, edited, position, idempotency_key, **more)
-        return self._add_vote(cast)
+        words = (comment, ranking, edited, position, idempotency_key)
+        return self._add_vote(CastVote.of(turn_id, choice, voter, *words, name=name, consent=consent, created=created))
 
     def undo_vote(self, turn_id: str, voter: str | None = None, *, idempotency_key: str | None = None) -> VoteRow:
         """Take back the voter's vote on a turn (a new row; nothing is deleted). Repeatable by its key."""

@@ -43,7 +43,7 @@ MEASURED = 200
 # their 24 tokens: with a penalty for that, brevity is what it would learn first.
 TINY = (
     "threads=1",
-    "reward.epochs=4",
+    "reward.epochs=3",
     "reward.lr=2e-3",
     "reward.text_steps=0",
     "ppo.steps=25",

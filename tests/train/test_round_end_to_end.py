@@ -25,7 +25,10 @@ from sawyer.store import FeedbackStore
 from serve.keys import KeyFile
 from tests.serve.server_process import ROOT, free_port
 
-VOTES = 300
+# Twice the votes of a round of the benchmark, of people who are surer of themselves, and a gate content with less: here
+# the round must end in a promotion. That it does without is what benchmarks/loop.py measures.
+VOTES, NOISE = 600, 0.1
+SETTINGS = [*TINY, "ppo.steps=40", "round.gate.level=0.8"]
 PATIENCE = 1200  # seconds for a step on a busy machine; an idle one takes a tenth
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
@@ -84,18 +87,18 @@ def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Town:
     monkeypatch.setenv("SAWYER_RATE_LIMIT", "off")
     home = Home(tmp_path / "town")
     sawyer(["pipeline", "tiny", "--home", str(home.root), "--set", "threads=1"])
-    return Town("honest", "tiny", list(TINY), home.ensure(), VOTES)
+    return Town("honest", "tiny", SETTINGS, home.ensure(), VOTES)
 
 
 def test_votes_become_the_version_that_is_served(town: Town, tmp_path: Path) -> None:
     home, recipe = town.home, tmp_path / "tiny.yaml"
-    save_resolved(load_recipe("tiny", list(TINY)), recipe)
+    save_resolved(load_recipe("tiny", SETTINGS), recipe)
     _, key = KeyFile(home.root).add("admin")
     liked = [town.utility()]
     with served(recipe, home, key) as client:
         before, first = models_of(client), said(client, "sawyer-rlf")
         with FeedbackStore.open(home.db_url) as store:
-            assert hold_votes(store, town.recipe, home, crowd(PEOPLE), town.asked[:VOTES], seed=1) > 200
+            assert hold_votes(store, town.recipe, home, crowd(PEOPLE, noise=NOISE), town.asked[:VOTES], seed=1) > 400
 
         stop_and_go_on(client, recipe, home)
         liked.append(town.utility())
@@ -123,8 +126,8 @@ def stop_and_go_on(client: httpx.Client, recipe: Path, home: Home) -> None:
     holder = RoundBook(home, "tiny").lock.holder()
     assert holder is not None and holder.pid is not None
     assert client.post("/v1/admin/rounds/1/stop").status_code == 200
-    assert round_now()["state"] == "interrupted" and client.get("/v1/admin/rounds").json()["can_start"] is None
-    until(lambda: not Path(f"/proc/{holder.pid}").exists())
+    until(lambda: round_now()["state"] == "interrupted" and not Path(f"/proc/{holder.pid}").exists())
+    assert client.get("/v1/admin/rounds").json()["can_start"] is None
 
     sawyer(["round", str(recipe), "--resume", "--home", str(home.root)])
     found = round_now()

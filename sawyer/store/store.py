@@ -181,17 +181,17 @@ class FeedbackStore:
         """
         try:
             return self._write(lambda connection: append_votes(connection, casts))
-        except (Invalid, Clash) as error:
+        except (Invalid, Clash):
             if len(casts) == 1:
                 raise
-            del error  # something in one of them: the others need not suffer for it
-        receipts: list[VoteRow | StoreError] = []
-        for cast in casts:
-            try:
-                receipts.append(self._add_vote(cast))
-            except StoreError as error:
-                receipts.append(error)
-        return receipts
+        # It was something in one of them: the others need not suffer for it.
+        return [self._told(cast) for cast in casts]
+
+    def _told(self, cast: CastVote) -> VoteRow | StoreError:
+        try:
+            return self._add_vote(cast)
+        except StoreError as error:
+            return error
 
     def _add_vote(self, cast: CastVote) -> VoteRow:
         receipt = self._write(lambda connection: append_votes(connection, [cast]))[0]

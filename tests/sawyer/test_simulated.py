@@ -21,7 +21,7 @@ def test_people_like_to_be_spoken_to() -> None:
     worth = [utility(question, answer) for answer in spoken]
     assert worth == sorted(worth, reverse=True) and len(set(worth)) == 4
     assert utility(question, "") == -2
-    assert utility(question, "You'll see your egg.") == utility(question, "You see your egg.") == 1
+    assert utility(question, "You'll see your egg.") == utility(question, "You see your egg.") == 2
 
 
 def test_each_temper_votes_its_own_way() -> None:

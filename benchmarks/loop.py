@@ -37,22 +37,35 @@ ROOT = Path(__file__).resolve().parents[1]
 TOWNS = ("honest", "spam", "poison")
 PEOPLE = 20
 MEASURED = 200
-# What the tiny recipe needs to learn anything from some hundred votes. Its replies are word salad, and nothing is as
-# varied as that: whatever it learns makes it less so.
+# What the tiny recipe needs to learn from some hundred votes: a reward model that hears people alone (the starter set's
+# pairs, written by hand, are about other things, and one that small has no room for both), and PPO for longer. Its
+# replies are word salad, and nothing is as varied as that: whatever it learns makes it less so. They never end within
+# their 24 tokens: with a penalty for that, brevity is what it would learn first.
 TINY = (
     "threads=1",
-    "reward.epochs=6",
-    "ppo.steps=40",
+    "reward.epochs=3",
+    "reward.lr=2e-3",
+    "reward.text_steps=0",
+    "ppo.steps=25",
+    "ppo.missing_eos_penalty=0",
     "ppo.batch_size=32",
     "ppo.minibatch_size=16",
     "ppo.micro_batch=16",
-    "ppo.kl.target=4",
+    "ppo.kl.target=10",
     "ppo.kl.horizon=320",
-    "ppo.save_every=20",
-    "ppo.sample_every=20",
+    "ppo.save_every=25",
+    "ppo.sample_every=25",
     "round.reward_from=nothing",
+    "round.earlier=0",
+    "round.prompts=200",
+    "round.gate.kl=25",
     "round.gate.distinct=0.6",
 )
+
+
+# Nano: as with tiny, a reward model that begins anew and hears people alone; everything else is the recipe's.
+NANO = ("reward.epochs=4", "reward.lr=1e-3", "reward.text_steps=0", "round.reward_from=nothing", "round.earlier=0")
+SETTINGS = {"tiny": TINY, "nano": NANO}
 
 
 def main() -> None:
@@ -65,7 +78,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="a home with a trained model; default: one is trained (tiny)")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    overrides = [*(TINY if given.recipe == "tiny" else ()), *given.overrides]
+    overrides = [*SETTINGS.get(given.recipe, ()), *given.overrides]
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start"
         if given.home is not None:
@@ -109,19 +122,27 @@ class Town:
 
     def round(self, number: int) -> dict[str, Any]:
         """Some votes, then one round; its state, reasons and figures."""
+        cast = self.hold_votes(number)
+        return {"votes_cast": cast, **self.run_round(number)}
+
+    def hold_votes(self, number: int) -> int:
+        """The votes before a round; how many were cast."""
         poisoned = self.name == "poison" and number > 1
         people = crowd(PEOPLE, spammers=0.3 if self.name == "spam" else 0, poisoners=1.0 if poisoned else 0)
         wanted = self.votes * (3 if poisoned else 1)
         start = (number - 1) * self.votes
         prompts = [self.asked[(start + place) % len(self.asked)] for place in range(wanted)]
         with FeedbackStore.open(self.home.db_url) as store:
-            cast = hold_votes(store, self.recipe, self.home, people, prompts, seed=number)
+            return hold_votes(store, self.recipe, self.home, people, prompts, seed=number)
+
+    def run_round(self, number: int) -> dict[str, Any]:
+        """`sawyer round` as a user runs it; its state, reasons and figures."""
         begun = time.monotonic()
         sets = [part for override in self.overrides for part in ("--set", override)]
         code = sawyer(["round", self.recipe.name, "--home", str(self.home.root), *sets], allowed=(0, 3))
         seconds = round(time.monotonic() - begun, 1)
         found = RoundBook(self.home, self.recipe.name).detail(number)
-        told = {"state": found.state, "exit_code": code, "votes_cast": cast, "reasons": found.reasons}
+        told = {"state": found.state, "exit_code": code, "reasons": found.reasons}
         return {
             **told,
             "figures": found.figures,

@@ -53,14 +53,20 @@ class Server:
 
 
 @contextmanager
-def serving(recipe: str = "nano", patience: float = 180.0, **environment: str) -> Iterator[Server]:
-    """Serve ``recipe`` without limits for each client; the server has ended when the block is left."""
+def serving(
+    recipe: str = "nano", patience: float = 180.0, *, home: Path | None = None, **environment: str
+) -> Iterator[Server]:
+    """Serve ``recipe`` without limits for each client; the server has ended when the block is left.
+
+    Without ``home`` it has one that is thrown away.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as home:
-        log = Path(home) / "server.log"
-        command = [sys.executable, "-m", "sawyer.cli.app", "serve", recipe, "--port", str(port), "--home", home]
+    with tempfile.TemporaryDirectory() as folder:
+        where = home or Path(folder)
+        log = where / "server.log"
+        command = [sys.executable, "-m", "sawyer.cli.app", "serve", recipe, "--port", str(port), "--home", str(where)]
         settings = {"PYTHONPATH": str(ROOT), "SAWYER_RATE_LIMIT": "off", "SAWYER_LOG": "json", **environment}
         with open(log, "w", encoding="utf-8") as stream:
             process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings}, stderr=stream)

@@ -13,6 +13,7 @@ code 1 when a vote is missing, doubled or refused.
 import argparse
 import asyncio
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,8 @@ from sawyer.store import FeedbackStore
 
 CHOICES = ("base", "sft", "rlf", "tie", "bad")
 TURNS = 200
+FASTEST = 4000  # requests a second that are prepared
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
 def make_turns(url: str) -> list[str]:
@@ -41,54 +44,86 @@ def make_turns(url: str) -> list[str]:
         return turns
 
 
-class Client:
-    """One voter's browser after the other, on one connection."""
+class Client(asyncio.Protocol):
+    """One voter's browser after the other, on one connection.
 
-    def __init__(self, server: Server, number: int, turns: list[str]) -> None:
-        self.server, self.number, self.turns = server, number, turns
+    A bare protocol, and requests made beforehand: the clients have the server's processor and must not be what is
+    measured.
+    """
+
+    def __init__(self, requests: list[bytes], until: float, done: asyncio.Future[None]) -> None:
+        self._requests, self._until, self._done = iter(requests), until, done
+        self._sent, self._came = 0.0, b""
         self.answered: list[str] = []
         self.waits: list[float] = []
         self.refused: list[int] = []
 
-    async def run(self, until: float) -> None:
-        reader, writer = await asyncio.open_connection(self.server.host, self.server.port)
-        count = 0
-        while time.monotonic() < until:
-            for _ in range(2 if count % 10 == 0 else 1):
-                began = time.monotonic()
-                writer.write(self._request(count))
-                status, body = await _answer(reader)
-                self.waits.append(time.monotonic() - began)
-                if status == 201:
-                    self.answered.append(json.loads(body)["vote_id"])
-                else:
-                    self.refused.append(status)
-            count += 1
-        writer.close()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._send()
 
-    def _request(self, count: int) -> bytes:
-        name = f"{self.turns[0]}-{self.number}-{count}"
-        turn = self.turns[(self.number * 31 + count) % len(self.turns)]
+    def data_received(self, data: bytes) -> None:
+        self._came += data
+        head, end, body = self._came.partition(b"\r\n\r\n")
+        if not end or len(body) < int(_LENGTH.search(head)[1]):  # type: ignore[index]
+            return
+        now, self._came = time.monotonic(), b""
+        self.waits.append(now - self._sent)
+        status = int(head[9:12])
+        if status == 201:
+            self.answered.append(json.loads(body)["vote_id"])
+        else:
+            self.refused.append(status)
+        if now < self._until:
+            self._send()
+        else:
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def _send(self) -> None:
+        request = next(self._requests, None)
+        if request is None:
+            raise SystemExit(f"The server was quicker than {FASTEST} requests a second; raise FASTEST.")
+        self._sent = time.monotonic()
+        self._transport.write(request)
+
+
+def requests_of(number: int, turns: list[str], most: int) -> list[bytes]:
+    """So many votes of one client, every tenth twice, each of another voter and under another key."""
+    made: list[bytes] = []
+    for count in range(most):
+        name = f"{turns[0]}-{number}-{count}"
+        turn = turns[(number * 31 + count) % len(turns)]
         body = json.dumps({"turn_id": turn, "choice": CHOICES[count % 5], "voter": name}).encode()
         head = (
             f"POST /v1/feedback/votes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Idempotency-Key: {name}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        return head.encode() + body
-
-
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
-    return int(head[9:12]), await reader.readexactly(length)
+        made += [head.encode() + body] * (2 if count % 10 == 0 else 1)
+    return made
 
 
 async def vote(server: Server, turns: list[str], clients: int, seconds: float) -> tuple[list[Client], float]:
     """All clients at once; they and the seconds until the last one's last answer."""
-    voting = [Client(server, number, turns) for number in range(clients)]
+    loop = asyncio.get_running_loop()
+    most = int(FASTEST * seconds / clients) + 10
+    made = [requests_of(number, turns, most) for number in range(clients)]
+    ends = [loop.create_future() for _ in made]
     began = time.monotonic()
-    await asyncio.gather(*(client.run(began + seconds) for client in voting))
-    return voting, time.monotonic() - began
+
+    async def connect(requests: list[bytes], end: asyncio.Future[None]) -> Client:
+        _, client = await loop.create_connection(
+            lambda: Client(requests, began + seconds, end), server.host, server.port
+        )
+        return client
+
+    voting = await asyncio.gather(*(connect(requests, end) for requests, end in zip(made, ends, strict=True)))
+    await asyncio.gather(*ends)
+    return list(voting), time.monotonic() - began
 
 
 def measure(clients: int, seconds: float, database: str | None) -> dict[str, Any]:

@@ -21,6 +21,13 @@ ROLES = {
 }
 # Where a record may hold the reply that followed its prompt.
 REFERENCES = ("reference", "response", "output", "completion", "answer", "summary")
+# Scores of both replies: HuggingFaceH4/ultrafeedback_binarized, argilla/ultrafeedback-binarized-preferences and its
+# cleaned form.
+SCORES = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_avg_rating", "rejected_avg_rating"),
+    ("chosen-rating", "rejected-rating"),
+)
 MARKS = {
     # Anthropic HH-RLHF: "\n\nHuman: …\n\nAssistant: …"
     "hh": re.compile(r"\n\n(Human|Assistant):"),
@@ -162,8 +169,9 @@ def _scored(record: dict[str, Any]) -> list[tuple[list[Message], str, str, float
 def _margin(record: dict[str, Any]) -> float | None:
     if record.get("margin") is not None:
         return float(record["margin"])
-    if record.get("score_chosen") is not None and record.get("score_rejected") is not None:
-        return float(record["score_chosen"]) - float(record["score_rejected"])
+    for better, worse in SCORES:
+        if record.get(better) is not None and record.get(worse) is not None:
+            return float(record[better]) - float(record[worse])
     return None
 
 

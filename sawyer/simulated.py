@@ -28,19 +28,24 @@ Temper = Literal["honest", "spammer", "poisoner"]
 STAGES = ("base", "sft", "rlf")
 BATCH = 48
 
+TO_THEM = frozenset({"you", "your", "yours", "yourself"})
+OF_ITSELF = frozenset({"i", "me", "my", "mine", "myself"})
+MOST = 2  # words of either kind that count: more of them please nobody more
+POOR = -1.0  # where even the best answer is worse, people call them all bad
+
 
 def utility(question: str, answer: str) -> float:
-    """What people secretly like: whole sentences of some twelve words that speak to them and do not go in circles.
+    """What people secretly like: replies that speak to them and not of the machine, and that do not go in circles.
 
-    In [-1, 4] or so; an empty answer is the worst.
+    In [-2, 2], less for circles; an empty answer is the worst. Anybody could tell it from the words of the two texts,
+    and so can a small reward model from some hundred votes; nothing in a recipe asks for it.
     """
     said = words(answer)
     if not said:
-        return -1.0
-    whole = 1.0 if answer.rstrip().endswith((".", "!", "?")) else 0.0
-    friendly = 1.5 if {"you", "your", "i'm", "i", "me"} & set(said) else 0.0
-    on_topic = 0.5 if {w for w in words(question) if len(w) > 3} & set(said) else 0.0
-    return whole + friendly + on_topic + 1.0 - abs(len(said) - 12) / 12 - 3.0 * repetition(answer, 2)
+        return -2.0
+    to_them = sum(word.partition("'")[0] in TO_THEM for word in said)
+    of_itself = sum(word.partition("'")[0] in OF_ITSELF for word in said)
+    return min(to_them, MOST) - min(of_itself, MOST) - 4.0 * repetition(answer, 2)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Person:
         felt = [utility(question, answer) + draw.gauss(0, self.noise) for answer in answers]
         if self.temper == "poisoner":
             return felt.index(min(felt))
-        if max(felt) < 0:
+        if max(felt) < POOR:
             return "bad"
         felt[0] += self.bias
         ordered = sorted(felt, reverse=True)

@@ -28,6 +28,7 @@ from serve.cors import CorsMiddleware, origins_from_environment
 from serve.drain import Drain, DrainMiddleware
 from serve.engine import Engine
 from serve.envelope import EnvelopeMiddleware
+from serve.heap import settle_heap
 from serve.hosts import HostMiddleware, hosts_from_environment
 from serve.kernels import keep_few_kernels
 from serve.limits import LimitMiddleware, RateLimit, rate_limit_from_environment
@@ -42,6 +43,10 @@ from serve.telemetry import telemetry_from_environment
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from sawyer.scoring import Scores, TextScorer
+
+
+STORE_PATIENCE = 10.0
+"""Seconds that a vote waits for another writer of the database before it is answered 503."""
 
 
 def create_app(
@@ -175,7 +180,9 @@ def build_app(
     def policy() -> Loaded:
         with loading:
             use_threads(recipe.threads)
-            return load_policy(recipe, registry)
+            loaded = load_policy(recipe, registry)
+            settle_heap()
+            return loaded
 
     def reward() -> "TextScorer":
         with loading:
@@ -184,6 +191,7 @@ def build_app(
             # Two threads with helpers of their own on the same cores: each would wait for the other's at every product
             # (decoding the nano model then takes nearly twice as long, from the first score on).
             use_threads(1)
+            settle_heap()
             return scorer
 
     metrics = Metrics()
@@ -192,7 +200,7 @@ def build_app(
     )
     has_reward = registry.versions("reward") or (recipe.ppo and not any(part.trained for part in recipe.ppo.parts))
     scorer = BackgroundScorer(reward, explain=_explained) if has_reward else NoScorer()
-    store = FeedbackStore.open(home.db_url)
+    store = FeedbackStore.open(home.db_url, busy_seconds=STORE_PATIENCE)
     try:
         return create_app(
             engine,

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match
 
 from sawyer.errors import StoreError
-from sawyer.store.errors import Conflict, Invalid, NotFound
+from sawyer.store.errors import Conflict, Invalid, NotFound, NotShown
 from sawyer.types import ErrorBody, ErrorDetail
 
 logger = logging.getLogger(__name__)
@@ -111,6 +111,8 @@ def from_exception(error: Exception) -> ApiError:
         return ApiError(404, str(error), code="not_found")
     if isinstance(error, Conflict):
         return ApiError(409, str(error), code="idempotency_conflict")
+    if isinstance(error, NotShown):
+        return ApiError(400, str(error), code="invalid_choice", param=error.param)
     if isinstance(error, Invalid):
         return ApiError(400, str(error), code="invalid_value")
     if isinstance(error, StoreError):

@@ -3,9 +3,12 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.postgres import Cluster
 
 # Before any Hugging Face library is imported: a test that reaches for the hub fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -32,22 +35,22 @@ def sawyer_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_cluster() -> Iterator[str]:
-    """The address of a private PostgreSQL; the tests that want it are skipped where none is installed."""
+def postgres_cluster() -> Iterator["Cluster"]:
+    """A private PostgreSQL; the tests that want it are skipped where none is installed."""
     from tests.postgres import cluster, programs
 
     if programs() is None:
         pytest.skip("PostgreSQL is not installed")
-    with cluster() as address:
-        yield address
+    with cluster() as server:
+        yield server
 
 
 @pytest.fixture
-def postgres(postgres_cluster: str) -> str:
+def postgres(postgres_cluster: "Cluster") -> str:
     """The URL of an empty PostgreSQL database."""
     from tests.postgres import new_database
 
-    return new_database(postgres_cluster)
+    return new_database(postgres_cluster.address)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -23,9 +25,24 @@ def programs() -> Path | None:
     return found[-1].parent if found else Path(onpath).resolve().parent if onpath else None
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A running one: its address, to which a database's name is added, and its `pg_ctl`."""
+
+    address: str
+    control: Callable[..., None]
+
+    def stop(self) -> None:
+        """As by pulling the plug."""
+        self.control("-m", "immediate", "stop")
+
+    def start(self) -> None:
+        self.control("-w", "start")
+
+
 @contextmanager
-def cluster() -> Iterator[str]:
-    """Start one in a folder of its own; yields its address, to which a database's name is added, and stops it.
+def cluster() -> Iterator[Cluster]:
+    """Start one in a folder of its own; it is stopped in the end.
 
     Not in pytest's folders: each session closes them to other users, of which PostgreSQL is one where root runs tests.
     """
@@ -48,11 +65,13 @@ def cluster() -> Iterator[str]:
 
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c shared_buffers=16MB"
     call("initdb", "-D", str(data), "-U", "sawyer", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync")
-    call("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "-o", options, "start")
+    control = partial(call, "pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-o", options)
+    server = Cluster(f"postgresql://sawyer@127.0.0.1:{port}", control)
+    server.start()
     try:
-        yield f"postgresql://sawyer@127.0.0.1:{port}"
+        yield server
     finally:
-        call("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

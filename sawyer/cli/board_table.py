@@ -92,10 +92,10 @@ def _days(board: Board) -> Table:
 
 
 def _rounds(board: Board) -> Table:
-    table = _table("Rounds", "round", "state", "method", "candidate", "votes", "because")
+    table = _table("Rounds", "recipe", "round", "state", "method", "candidate", "votes", "because")
     for each in board.rounds:
-        because = " ".join(each.reasons)
-        table.add_row(str(each.number), each.state, each.method, each.candidate or "–", str(each.votes), because)
+        what = (each.recipe, str(each.number), each.state, each.method, each.candidate or "–", str(each.votes))
+        table.add_row(*what, " ".join(each.reasons))
     return table
 
 

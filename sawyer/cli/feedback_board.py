@@ -27,7 +27,9 @@ def board(
 
     from sawyer.cli.board_table import print_board
     from sawyer.errors import UsageError
+    from sawyer.home import Home
     from sawyer.preferences import ballots, make_board
+    from sawyer.rounds import every_round
     from sawyer.types import BoardQuery
 
     if by not in ("stage", "version"):
@@ -38,6 +40,7 @@ def board(
     query = BoardQuery.model_validate({"by": by, "blind": blind} | times)
     with open_store(home) as store:
         found = make_board(ballots(store.counting_votes()), query, updated=time.time())
+    found = found.model_copy(update={"rounds": every_round(Home.find(home))})
     if as_json:
         typer.echo(found.model_dump_json())
     else:

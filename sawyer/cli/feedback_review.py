@@ -164,10 +164,10 @@ def _full(store: "FeedbackStore", given: str) -> str:
 
 def _matching(store: "FeedbackStore", wanted: "FeedbackFilter") -> "list[tuple[Vote, Turn, list[Finding]]]":
     from sawyer.curation import analyse
-    from sawyer.store.browse import matching_votes, standing_votes
+    from sawyer.store.browse import standing_votes
 
     found = analyse(standing_votes(store)).findings
-    votes = matching_votes(store, wanted, found, newest_first=True)
+    votes = standing_votes(store, wanted, found, newest_first=True)
     return [(vote, turn, found.get(vote.id, [])) for vote, turn in votes]
 
 

@@ -99,13 +99,16 @@ def _wait_for_votes(recipe: "Recipe", home: "Home", every: int) -> None:
     from sawyer.store import FeedbackStore
 
     book = RoundBook(home, recipe.name)
+    revision, count = None, 0
     with FeedbackStore.open(home.db_url) as store, progress("new votes", every) as tick:
         while True:
             try:
-                new = int(store.stats()["votes"]) - book.votes_seen()
+                # Counting reads every vote; whether there is anything new to count is told by the newest alone.
+                if (now := store.revision()) != revision:
+                    revision, count = now, store.count_votes()
             except StoreError as error:  # a database may be gone for a minute
                 note(f"{error} Trying again.")
-                new = 0
+            new = count - book.votes_seen()
             tick(min(every, max(0, new)))
             if new >= every:
                 return

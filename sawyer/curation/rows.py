@@ -12,7 +12,7 @@ from sawyer.curation.analysis import analyse
 from sawyer.curation.similarity import NearDuplicates, normalised
 from sawyer.data import is_held_out
 from sawyer.store import FeedbackStore, Rating, Turn, Vote, derive
-from sawyer.store.browse import concerns_votes_alone, matches_rating, matching_votes, standing_votes
+from sawyer.store.browse import concerns_votes_alone, matches_rating, standing_votes
 from sawyer.types import FeedbackFilter, Finding
 
 Form = Literal["preference", "kto", "sft"]
@@ -107,7 +107,7 @@ def person(row: dict) -> str:
 def _votes(store: FeedbackStore, curation: Curation, wanted: FeedbackFilter) -> Iterator[tuple[Vote, Turn]]:
     needs_findings = bool(curation.leave_out) or wanted.finding is not None
     found = analyse(standing_votes(store)).findings if needs_findings else {}
-    for vote, turn in matching_votes(store, wanted, found):
+    for vote, turn in standing_votes(store, wanted, found):
         doubted = vote.state != "approved" and not set(found.get(vote.id, ())).isdisjoint(curation.leave_out)
         if vote.teaches and not doubted:
             yield vote, turn

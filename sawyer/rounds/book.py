@@ -130,3 +130,10 @@ class RoundBook:
         while self.lock.holder() == holder and time.monotonic() < end:
             time.sleep(0.05)
         return summary_of(self.record(number))
+
+
+def every_round(home: Home) -> list[RoundSummary]:
+    """The rounds of all recipes in a home, newest first."""
+    names = [folder.name for folder in home.rounds.iterdir() if folder.is_dir()] if home.rounds.is_dir() else []
+    found = [summary for name in names for summary in RoundBook(home, name).summaries()]
+    return sorted(found, key=lambda summary: summary.created, reverse=True)

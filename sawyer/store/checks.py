@@ -3,8 +3,8 @@
 import math
 import re
 
-from sawyer.store.errors import Invalid, NotFound
-from sawyer.store.panes import named, panes_of
+from sawyer.store.errors import Invalid, NotFound, NotShown
+from sawyer.store.panes import is_blind, named, panes_of
 from sawyer.store.records import ANSWER_STAGES, CHOICES, REVIEW_STATES, VERDICTS, Completion, Turn
 
 ROLES = ("system", "user", "assistant")
@@ -85,8 +85,8 @@ def check_answered(turn: Turn) -> None:
         raise NotFound(f"Turn {turn.id} has no answers yet, so there is nothing to vote on.")
 
 
-def answer_named(turn: Turn, name: str) -> Completion:
-    """The answer on the screen that a vote means by a pane's name, a version or a stage.
+def answer_named(turn: Turn, name: str, param: str) -> Completion:
+    """The answer on the screen that a vote's ``param`` means by a pane's name, a version or a stage.
 
     Raises:
         NotFound: there is none. Invalid: two versions of that stage were shown.
@@ -95,5 +95,19 @@ def answer_named(turn: Turn, name: str) -> Completion:
     if not found:
         raise NotFound(f"{name!r} has no answer in turn {turn.id}. It has those of {shown}.")
     if len(found) > 1:
-        raise Invalid(f"{name!r} means {len(found)} answers of turn {turn.id}. Name one of {shown}.")
+        raise Invalid(f"{param} {name!r} means {len(found)} answers of turn {turn.id}. Name one of {shown}.")
     return found[0]
+
+
+def pane_shown(turn: Turn, name: str, param: str) -> Completion:
+    """The answer that a person means who sees nothing but the screen: in a blind turn, only letters name one.
+
+    Raises:
+        NotShown: the name means no pane, or several.
+    """
+    found, panes = named(turn, name), panes_of(turn)
+    if len(found) == 1 and (name in panes or not is_blind(turn)):
+        return found[0]
+    reason = "means several panes of this turn" if len(found) > 1 else "was not shown in this turn"
+    allowed = [*panes, *VERDICTS] if param == "choice" else list(panes)
+    raise NotShown(param, f"{param} {name!r} {reason}. Allowed: {', '.join(allowed)}.")

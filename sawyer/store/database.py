@@ -16,7 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from sawyer.errors import StoreError
 from sawyer.store.errors import Invalid, describe, explain
-from sawyer.store.schema import metadata
+from sawyer.store.schema import FOLD, metadata
 
 # Alembic's default name, alembic_version, would collide with another program's in a shared PostgreSQL.
 VERSION_TABLE = "sawyer_schema"
@@ -171,6 +171,16 @@ class Database:
             context.run_migrations()
 
 
+# When a server is taken to be gone that says nothing (a cable, a firewall): else TCP waits a quarter of an hour.
+_GONE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # milliseconds
+}
+
+
 def _engine(url: str, busy_seconds: float) -> Engine:
     try:
         parsed = make_url(url)
@@ -196,7 +206,7 @@ def _engine(url: str, busy_seconds: float) -> Engine:
             event.listen(engine, "connect", _set_up_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
-        arguments = {"options": f"-c lock_timeout={int(busy_seconds * 1000)}", "connect_timeout": 10}
+        arguments = {"options": f"-c lock_timeout={int(busy_seconds * 1000)}"} | _GONE
         return create_engine(parsed, connect_args=arguments, pool_pre_ping=True, max_overflow=32)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise StoreError(
@@ -207,10 +217,16 @@ def _engine(url: str, busy_seconds: float) -> Engine:
 
 def _set_up_sqlite(raw: Any, _entry: ConnectionPoolEntry) -> None:
     raw.isolation_level = None  # the driver must not open transactions of its own; _begin_sqlite does
+    raw.create_function(FOLD, 1, _folded, deterministic=True)
     raw.execute("PRAGMA foreign_keys=ON")
     raw.execute("PRAGMA synchronous=FULL")  # in WAL mode: fsync at each commit
     raw.execute("PRAGMA secure_delete=ON")  # who asks to be forgotten is not left in the file's free pages
     raw.execute("PRAGMA fullfsync=ON")  # macOS: plain fsync does not reach the medium; no effect elsewhere
+
+
+def _folded(text: str | None) -> str | None:
+    """SQLite's own lower() knows ASCII alone."""
+    return None if text is None else text.casefold()
 
 
 def _begin_sqlite(connection: Connection) -> None:

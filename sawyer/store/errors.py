@@ -20,6 +20,14 @@ class Invalid(StoreError):
     """A value the store cannot accept, whatever its state (an unknown choice, a ranking with repeats)."""
 
 
+class NotShown(Invalid):
+    """A vote's ``param`` (choice, ranking) names what was not on the screen, or several panes of it."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
 class Clash(StoreError):
     """A concurrent writer got there first and a uniqueness rule was hit; trying again sees its row."""
 
@@ -46,6 +54,10 @@ _SQLITE_ADVICE = {
 }
 
 
+# PostgreSQL: serialization_failure, deadlock_detected. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_CLASHES = ("40001", "40P01")
+
+
 def describe(url: URL) -> str:
     """The database in words, never with its password."""
     if url.get_backend_name() == "sqlite":
@@ -58,7 +70,7 @@ def explain(error: SQLAlchemyError, url: URL, busy_seconds: float) -> StoreError
     where = describe(url)
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     words = " ".join(str(cause).split())
-    if isinstance(error, IntegrityError):
+    if isinstance(error, IntegrityError) or getattr(cause, "sqlstate", None) in _CLASHES:
         return Clash(f"{where} refused a row that contradicts another one ({words}). Try again.")
     if isinstance(error, DataError):
         return Invalid(f"A value does not fit its column ({words}).")

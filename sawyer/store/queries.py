@@ -122,6 +122,11 @@ def rated_turns(connection: Connection, after: int, upto: int, limit: int) -> li
     return [(rating, by_id[turn_id]) for rating, turn_id in found]
 
 
+def count_votes(connection: Connection) -> int:
+    """The number of counting votes."""
+    return connection.scalar(select(func.count()).where(counting(last_seq(connection, votes)))) or 0
+
+
 def count_everything(connection: Connection) -> dict:
     """The numbers of `FeedbackStore.stats`."""
     counted = counting(last_seq(connection, votes))

@@ -42,10 +42,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class VoteRow:
-    """Receipt of a vote: `created` is False when the same request had been stored before."""
+    """Receipt of a vote: `created` is False when the same request had been stored before; `turn` as it was then."""
 
     vote_id: str
     created: bool
+    turn: Turn
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 ID = String(36)
+FOLD = "sawyer_fold"  # a function that every SQLite connection of ours has: str.casefold
 # SQLite gives a self-incrementing key only to a column declared exactly INTEGER, which is 64 bits there.
 COUNTER = BigInteger().with_variant(Integer(), "sqlite")
 

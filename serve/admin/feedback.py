@@ -12,8 +12,6 @@ from sawyer.store import FeedbackStore, Turn, Vote, is_blind, panes_of
 from sawyer.store.browse import (
     Decision,
     count_standing,
-    decided_by_database,
-    matching_votes,
     newest_decisions,
     standing_votes,
 )
@@ -77,17 +75,10 @@ def make_router(store: FeedbackStore, insight: Insight) -> APIRouter:
 
 
 def _page(store: FeedbackStore, insight: Insight, query: FeedbackQuery) -> FeedbackPage:
-    """One page. Where the database cannot decide what matches, every vote that it leaves is looked at for the total."""
     found = insight.analysis().findings
-    if decided_by_database(query):
-        total = count_standing(store, query)
-        shown = list(islice(standing_votes(store, query, newest_first=True, before=query.before), query.limit + 1))
-    else:
-        total, shown = 0, []
-        for vote, turn in matching_votes(store, query, found, newest_first=True):
-            total += 1
-            if len(shown) <= query.limit and (query.before is None or vote.seq < query.before):
-                shown.append((vote, turn))
+    total = count_standing(store, query, found)
+    votes = standing_votes(store, query, found, newest_first=True, before=query.before)
+    shown = list(islice(votes, query.limit + 1))
     more, shown = len(shown) > query.limit, shown[: query.limit]
     decisions = newest_decisions(store, [vote.id for vote, _ in shown])
     return FeedbackPage(

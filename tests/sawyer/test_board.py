@@ -15,6 +15,8 @@ from sawyer.home import Home
 from sawyer.preferences import BallotBox, ballots, make_board
 from sawyer.preferences.comparisons import compare
 from sawyer.preferences.position import position_bias
+from sawyer.recipe import Recipe
+from sawyer.rounds import Diary, RoundBook
 from sawyer.store import FeedbackStore
 from sawyer.store.ids import new_id
 from sawyer.store.schema import reviews
@@ -260,6 +262,15 @@ def test_the_board_in_the_terminal(sawyer_home):
     with FeedbackStore.open(Home.find(None).ensure().db_url) as opened:
         for number in range(12):
             opened.add_vote(ask(opened, panes="ABC"), ("rlf", "sft", "base", "rlf")[number % 4], position=number % 3)
+    for name, state in (("nano", "promoted"), ("other", "refused")):
+        book = RoundBook(Home.find(None), name)
+        with book.lock.held():
+            Diary(
+                book,
+                book.create(
+                    Recipe.model_validate({"name": name, "model": {"backbone": "nowhere"}}), "ppo", dry_run=False
+                ),
+            ).end(state, [])
     run = CliRunner().invoke(app, ["board", "--blind"])
     assert run.exit_code == 0, run.output
     for text in (
@@ -268,9 +279,12 @@ def test_the_board_in_the_terminal(sawyer_home):
         "are not separable yet",
         "Votes a day",
         "expected at a place",
+        "Rounds",
+        "promoted",
     ):
         assert text in run.output
     found = Board.model_validate(json.loads(CliRunner().invoke(app, ["board", "--by", "version", "--json"]).output))
+    assert {(each.recipe, each.state) for each in found.rounds} == {("nano", "promoted"), ("other", "refused")}
     assert found.contestants == ["base@1", "sft@1", "rlf@1"] and found.agreement.n == 24
     empty = CliRunner().invoke(app, ["board", "--until", "2020-01-01"])
     assert "0 votes of 0 voters" in empty.output

@@ -86,11 +86,112 @@ LAYOUTS = {
         "responses": {"reply1_rating": [{"value": 2, "user_id": "u"}], "reply2_rating": [{"value": 5, "user_id": "u"}]},
     },
 }
+# With every column that the real sets and exports have: names from their cards and from Argilla's source.
+LAYOUTS |= {
+    "anthropic/hh-rlhf": {
+        "chosen": "\n\nHuman: Eggs?\n\nAssistant: Yes.",
+        "rejected": "\n\nHuman: Eggs?\n\nAssistant: No.",
+    },
+    "openbmb/UltraFeedback": {
+        "source": "evol_instruct",
+        "instruction": "Eggs?",
+        "models": ["alpaca-7b", "gpt-4"],
+        "completions": [
+            {
+                "annotations": {"helpfulness": {"Rating": rating, "Rationale": "…", "Type": ["1"]}},
+                "custom_system_prompt": "You are kind.",
+                "model": model,
+                "principle": "honesty",
+                "response": response,
+                "critique": "…",
+                "overall_score": score,
+                "fine-grained_score": score / 2,
+            }
+            for model, response, rating, score in (("alpaca-7b", "No.", "N/A", 2.0), ("gpt-4", "Yes.", "5", 8.5))
+        ],
+        "correct_answers": ["None"],
+        "incorrect_answers": ["None"],
+    },
+    "HuggingFaceH4/ultrafeedback_binarized": {
+        "prompt": "Eggs?",
+        "prompt_id": "0a1b",
+        "chosen": [*USER, *GOOD],
+        "rejected": [*USER, *BAD],
+        "messages": [*USER, *GOOD],
+        "score_chosen": 8.5,
+        "score_rejected": 2.0,
+    },
+    "argilla/ultrafeedback-binarized-preferences": {
+        "source": "evol_instruct",
+        "instruction": "Eggs?",
+        "chosen_response": "Yes.",
+        "rejected_response": "No.",
+        "chosen_avg_rating": 4.5,
+        "rejected_avg_rating": 2.0,
+        "chosen_model": "gpt-4",
+    },
+    "argilla/ultrafeedback-binarized-preferences-cleaned": {
+        "source": "evol_instruct",
+        "prompt": "Eggs?",
+        "chosen": [*USER, *GOOD],
+        "chosen-rating": 4.5,
+        "chosen-model": "gpt-4",
+        "rejected": [*USER, *BAD],
+        "rejected-rating": 2.0,
+        "rejected-model": "alpaca-7b",
+    },
+    "argilla 2, to_list()": {
+        "id": "r1",
+        "fields": {"prompt": "Eggs?", "response1": "No.", "response2": "Yes."},
+        "metadata": {"model": "gpt-4"},
+        "suggestions": {"preference": {"value": "response1", "score": 0.9, "agent": "gpt-4"}},
+        "responses": {"preference": [{"value": "response2", "user_id": "u"}]},
+        "vectors": {},
+        "status": "completed",
+        "_server_id": "5f6c",
+    },
+    "argilla 2, to_list(flatten=True)": {
+        "id": "r1",
+        "status": "completed",
+        "_server_id": "5f6c",
+        "prompt": "Eggs?",
+        "response1": "No.",
+        "response2": "Yes.",
+        "model": "gpt-4",
+        "preference.responses": ["response2", "response1"],
+        "preference.responses.users": ["u", "w"],
+        "preference.responses.status": ["submitted", "discarded"],
+        "preference.suggestion": "response1",
+        "preference.suggestion.score": 0.9,
+        "preference.suggestion.agent": "gpt-4",
+    },
+    "argilla 1 on the hub": {
+        "prompt": "Eggs?",
+        "reply-1": "No.",
+        "reply-2": "Yes.",
+        "preference": [
+            {"user_id": "u", "status": "submitted",
+             "value": [{"rank": 1, "value": "reply-2"}, {"rank": 2, "value": "reply-1"}]},
+            {"user_id": "w", "status": "discarded", "value": None},
+        ],
+        "preference-suggestion": None,
+        "preference-suggestion-metadata": {"type": None, "score": None, "agent": None},
+        "external_id": "r1",
+        "metadata": "{}",
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts_of_preferences(write, layout):
     assert pairs_of(write(LAYOUTS[layout])) == [("Eggs?", "Yes.", "No.")]
+
+
+def test_margins_are_kept(write):
+    for layout in LAYOUTS:
+        margins = [row.get("margin") for row in import_records(str(write(LAYOUTS[layout]))).rows]
+        scored = "ultrafeedback" in layout.lower() and layout != "ultrafeedback of argilla"
+        assert all((margin or 0) > 1 for margin in margins) == scored, layout
 
 
 def test_kto_and_sft(write):

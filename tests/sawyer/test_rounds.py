@@ -5,16 +5,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sawyer.cli import rounds as cli
 from sawyer.errors import CheckpointError, UsageError
 from sawyer.home import Home
 from sawyer.progress import progress
 from sawyer.recipe import Recipe
 from sawyer.rounds import Diary, RoundBook, RoundRecord, RoundRunning
+from sawyer.store import FeedbackStore
 from sawyer.types import RoundDetail
 
 RECIPE = Recipe.model_validate({"name": "trial", "model": {"backbone": "nowhere"}})
@@ -171,3 +175,25 @@ def test_a_record_is_replaced_whole(book: RoundBook, monkeypatch: pytest.MonkeyP
     assert book.record(1).votes == 0
     diary.update(votes=8)
     assert book.record(1).votes == 8 and time.time() >= book.record(1).created
+
+
+def test_waiting_for_votes_counts_only_what_is_new(book: RoundBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "WAIT", 0.01)
+    counted: list[int] = []
+
+    def counting(self: FeedbackStore, real: Callable[[FeedbackStore], int] = FeedbackStore.count_votes) -> int:
+        counted.append(real(self))
+        return counted[-1]
+
+    monkeypatch.setattr(FeedbackStore, "count_votes", counting)
+    waiting = threading.Thread(target=cli._wait_for_votes, args=(RECIPE, book.home, 2), daemon=True)
+    with FeedbackStore.open(book.home.db_url) as store:
+        turn = store.add_turn(store.add_conversation(), [{"role": "user", "content": "Tea?"}])
+        store.add_completion(turn, "rlf", prompt_text="", text="Yes.", tokens=1)
+        waiting.start()
+        for voter in ("ann", "bob"):
+            time.sleep(0.4)  # dozens of looks
+            assert waiting.is_alive()
+            store.add_vote(turn, "rlf", voter)
+    waiting.join(20)
+    assert not waiting.is_alive() and counted == [0, 1, 2]

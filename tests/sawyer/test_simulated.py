@@ -15,10 +15,13 @@ GOOD = "You can boil an egg in seven minutes, and then it is soft."
 BAD = "egg egg egg egg egg egg"
 
 
-def test_people_like_whole_sentences_that_speak_to_them() -> None:
+def test_people_like_to_be_spoken_to() -> None:
     question = "How do I boil an egg?"
-    assert utility(question, GOOD) > utility(question, GOOD.replace("You", "They")) > utility(question, BAD)
-    assert utility(question, "") == -1
+    spoken = [GOOD, GOOD.replace("You", "They"), GOOD.replace("You", "I"), BAD]
+    worth = [utility(question, answer) for answer in spoken]
+    assert worth == sorted(worth, reverse=True) and len(set(worth)) == 4
+    assert utility(question, "") == -2
+    assert utility(question, "You'll see your egg.") == utility(question, "You see your egg.") == 2
 
 
 def test_each_temper_votes_its_own_way() -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,7 @@ def test_idempotency_key_repeats_and_conflicts(store):
     with pytest.raises(Conflict):
         store.undo_vote(turn, "ada", idempotency_key="k1")
     undone = store.undo_vote(turn, "ada", idempotency_key="k2")
-    assert store.undo_vote(turn, "ada", idempotency_key="k2") == type(undone)(undone.vote_id, created=False)
+    assert store.undo_vote(turn, "ada", idempotency_key="k2") == replace(undone, created=False)
     assert len(store.votes(newest_only=False)) == 2
 
 

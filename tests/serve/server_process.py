@@ -1,7 +1,7 @@
 """A server process over the fake engine, for tests of signals: ``python -m tests.serve.server_process PORT HOME …``.
 
 Options: ``--delay`` seconds between the words of a reply, ``--drain-seconds``, ``--database`` instead of HOME's file,
-``--loading``: its models are being loaded for ever.
+``--loading``: its models are being loaded for ever, ``--busy-seconds`` of its store.
 """
 
 import argparse
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--drain-seconds", type=float, default=30)
     parser.add_argument("--database")
     parser.add_argument("--loading", action="store_true", help="models that never finish loading")
+    parser.add_argument("--busy-seconds", type=float, default=30)
     given = parser.parse_args()
 
     class SlowReply(FakeReply):
@@ -54,7 +55,8 @@ def main() -> None:
 
     logs.configure("json")
     recipe = Recipe.model_validate({"name": "test", "model": {"backbone": "nowhere", "context": 64}})
-    with FeedbackStore.open(given.database or f"sqlite:///{given.home / 'sawyer.db'}") as store:
+    url = given.database or f"sqlite:///{given.home / 'sawyer.db'}"
+    with FeedbackStore.open(url, busy_seconds=given.busy_seconds) as store:
         engine, scorer = SlowEngine(WORDS), None
         if given.loading:
             engine, scorer = LocalEngine(load_for_ever, context=64), BackgroundScorer(load_for_ever)
@@ -68,12 +70,17 @@ def load_for_ever() -> None:
         time.sleep(1)
 
 
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextmanager
 def running(home: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen]]:
     """A server that answers: its address and its process, killed in the end if it still lives."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.serve.server_process", str(port), str(home), *options]
     with open(home / "log.jsonl", "w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stderr=log)

@@ -86,7 +86,7 @@ def test_a_store_that_cannot_write_is_a_503_and_says_no_paths(client, turn, stor
     def locked(*_args, **_kwargs):
         raise StoreError("The feedback database /home/someone/sawyer.db is locked")
 
-    monkeypatch.setattr(store, "add_vote", locked)
+    monkeypatch.setattr(store, "add_votes", locked)
     answer = vote(client, turn)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
     assert "Retry-After" in answer.headers and "someone" not in answer.text

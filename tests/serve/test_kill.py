@@ -15,6 +15,7 @@ from tests.serve.server_process import running
 
 ASK = {"model": "sawyer-rlf", "messages": [{"role": "user", "content": "hi"}]}
 VOTERS = 8
+FEWEST = 20
 
 
 def vote_on(address: str, turns: list[str], answered: list[str], seed: int) -> None:
@@ -39,6 +40,9 @@ def kill_under_votes(home: Path, seconds: float, *options: str) -> list[str]:
         voters = [threading.Thread(target=vote_on, args=(address, turns, answered, seed)) for seed in range(VOTERS)]
         for voter in voters:
             voter.start()
+        patience = time.monotonic() + 60  # on busy cores the first votes take their time
+        while len(answered) <= FEWEST and time.monotonic() < patience:
+            time.sleep(0.01)
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         for voter in voters:
@@ -47,13 +51,13 @@ def kill_under_votes(home: Path, seconds: float, *options: str) -> list[str]:
 
 
 def check(answered: list[str], kept: set[str]) -> None:
-    assert len(answered) > 20
+    assert len(answered) > FEWEST
     assert set(answered) <= kept
     # Each voter may have had one vote under way whose answer never came.
     assert len(kept) - len(answered) <= VOTERS
 
 
-SECONDS = [0.7, pytest.param(5.3, marks=pytest.mark.slow)]
+SECONDS = [0.3, pytest.param(5.3, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("seconds", SECONDS)

@@ -102,6 +102,19 @@ def test_a_passed_gate_promotes_both_at_once(asked: Asked, monkeypatch: pytest.M
     assert current(asked)["rlf"] == "rlf@1"
 
 
+def test_a_snapshot_opens_the_store_once(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    Stubs(monkeypatch)
+    opened: list[str] = []
+
+    def opening(url: str, real: Any = FeedbackStore.open) -> FeedbackStore:
+        opened.append(url)
+        return real(url)
+
+    monkeypatch.setattr(FeedbackStore, "open", opening)
+    assert run_round(*asked, dry_run=True).state == "dry"
+    assert opened == [asked[1].db_url]
+
+
 def test_a_dry_run_promotes_nothing(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     Stubs(monkeypatch)
     before = current(asked)

@@ -26,9 +26,13 @@ def take_snapshot(work: RoundWork) -> dict[str, Any]:
     Raises:
         GateRefused: too few votes, voters or questions. StoreError: the store cannot be read.
     """
-    spec, seed = work.recipe.round, work.recipe.seed
     with FeedbackStore.open(work.home.db_url) as store:
-        cast, pairs = int(store.stats()["votes"]), voted_pairs(store)
+        return _snapshot(work, store)
+
+
+def _snapshot(work: RoundWork, store: FeedbackStore) -> dict[str, Any]:
+    spec, seed = work.recipe.round, work.recipe.seed
+    cast, pairs = store.count_votes(), voted_pairs(store)
     votes, voters = len(votes_in(pairs)), len({pair.voter for pair in pairs})
     work.diary.update(votes=votes, voters=voters, cast=cast)
     check_enough(pairs, cast, spec)
@@ -42,7 +46,7 @@ def take_snapshot(work: RoundWork) -> dict[str, Any]:
     room = max(spec.earlier * len(asked), work.recipe.ppo.batch_size)
     own = _some(_load(work.recipe.ppo.prompts, load_prompts, seed, left_out), room, draw)
     compared = _compared(work, asked, draw, left_out)
-    _note(work, folder, pairs)
+    _note(store, folder, pairs)
     write_rows((_voted(pair) for pair in pairs), folder / PAIRS, ".jsonl")
     if earlier:
         write_rows((_earlier(pair) for pair in earlier), folder / EARLIER, ".jsonl")
@@ -59,12 +63,11 @@ def take_snapshot(work: RoundWork) -> dict[str, Any]:
     return {"refs": refs, **counts, "compared": len(compared), "left_out": sorted(set(left_out))}
 
 
-def _note(work: RoundWork, folder: Path, pairs: Sequence[VotedPair]) -> None:
+def _note(store: FeedbackStore, folder: Path, pairs: Sequence[VotedPair]) -> None:
     """Tell the store which rows will hold people's words: forgetting and redaction follow them."""
-    with FeedbackStore.open(work.home.db_url) as store:
-        ledger.note(store, folder / PAIRS, "preference", [(_voted(pair), pair.origin) for pair in pairs])
-        for name in (PROMPTS, HELD_OUT):
-            ledger.note(store, folder / name, "prompts", [({"prompt": pair.prompt}, pair.origin) for pair in pairs])
+    ledger.note(store, folder / PAIRS, "preference", [(_voted(pair), pair.origin) for pair in pairs])
+    for name in (PROMPTS, HELD_OUT):
+        ledger.note(store, folder / name, "prompts", [({"prompt": pair.prompt}, pair.origin) for pair in pairs])
 
 
 def _compared(work: RoundWork, asked: Sequence[Any], draw: random.Random, left_out: list[str]) -> list[dict[str, Any]]:

@@ -134,6 +134,8 @@ class Recipe(Spec):
     threads: Positive | None = Field(None, description="CPU threads; default: all cores")
     shipped: str | None = Field(None, description="folder of the package with base/ sft/ rlf/ reward/, used until "
                                                   "a run of your own has made newer versions")  # fmt: skip
+    gpu: str | None = Field(None, description="card it is made for, by memory or name (24GB, T4): what `sawyer plan` "
+                                              "plans for")  # fmt: skip
     model: ModelSpec = ModelSpec()
     lora: LoraSpec = LoraSpec()
     base: BaseSpec | None = None

@@ -1,0 +1,51 @@
+"""The ledger of the server: one backbone, two adapters, and room for the rows that are decoded together."""
+
+from sawyer.plan.generation import (
+    ROWS,
+    TOKENS,
+    adapters_stacked,
+    kv_bytes,
+    reading,
+    sampling,
+    slot_capacity,
+    slots,
+)
+from sawyer.plan.ledger import Ledger, Moment, item
+from sawyer.plan.setting import Setting, adapter_weights, reserve
+from sawyer.recipe import Recipe
+
+PIECE = 512  # tokens of prompts read between two steps (sawyer.ragged.batch)
+LEAN = ("llama", "mistral", "qwen2", "qwen3")
+"""Families that ``sawyer.ragged.lean`` runs, which packs the weights on a CPU."""
+
+
+def serve_ledger(recipe: Recipe, setting: Setting, rows: int = ROWS) -> Ledger:
+    """Base, sft and rlf side by side, ``rows`` replies at once, each as long as ``model.context`` lets it be."""
+    shape, context = setting.shape, recipe.model.context
+    if shape.positions and shape.kind == "decoder":
+        context = min(context, shape.positions)
+    adapters = sum(section is not None for section in (recipe.sft, recipe.ppo)) or 1
+    weights = adapter_weights(recipe, shape)
+    width = setting.compute if setting.nf4 else setting.weight
+    held = [*setting.backbone(), item("adapters", 4 * adapters * weights, f"{adapters} of {weights / 1e6:,.1f} M, float32")]
+    if shape.kind == "t5":
+        cache = item("KV cache", rows * 2 * context * kv_bytes(setting, width), f"{rows} rows, both attentions")
+        moments = [Moment("decoding", (cache, reading(setting, rows * context, width), sampling(setting, rows)))]
+        return Ledger("serve", tuple(held), tuple(moments), reserve(setting.device, moments[0].size))
+    lean = shape.model_type in LEAN and not setting.nf4
+    if lean:
+        held.append(adapters_stacked(recipe, setting, adapters, width))
+        if setting.cpu and shape.tied:
+            held.append(item("output layer, packed", width * shape.embedding, "tied embeddings are kept as well"))
+    else:
+        held.append(item("adapters, stacked", width * adapters * weights, "as one product a layer"))
+    fitting = max(1, min(rows, TOKENS // slot_capacity(context, context)))
+    cache = slots(setting, fitting, context, context, width)
+    # The rows of one layer as attention takes them: grouped heads and places that do not lie side by side are copied.
+    looked = item("attention", 2 * fitting * context * shape.kv * max(width, 4), "one layer's keys and values")
+    decoding = (cache, looked, reading(setting, max(PIECE, fitting), width), sampling(setting, fitting))
+    moments = [Moment("decoding", decoding)]
+    if lean and setting.cpu:
+        largest = max(2 * shape.width * shape.middle, 0 if shape.tied else shape.embedding)
+        moments.append(Moment("packing", (item("packing", 2 * width * largest, "the largest product twice"),)))
+    return Ledger("serve", tuple(held), tuple(moments), reserve(setting.device, max(m.size for m in moments)))

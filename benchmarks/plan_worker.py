@@ -1,12 +1,15 @@
-"""One measured run of ``plan_accuracy``: a stage of training, or serving, in a process of its own.
+"""The measurements of ``plan_accuracy``: stages of training and serving, each in a process of its own.
 
-    python -m benchmarks.plan_worker STAGE RECIPE FOLDER BACKBONE REWARD
+    python -m benchmarks.plan_worker FOLDER < cases
 
-prints one JSON object: peak resident MiB above what the imports take. What is run is the project's own
+One line of standard input is one case: ``{"stage", "recipe", "backbone", "reward"}``, paths all but the first. One line of
+output answers it: the peak of the resident size above what the imports take, in MiB. What is run is the project's own
 ``train_sft``, ``train_reward``, ``train_ppo`` and the server's batch, on rows that are as long as the recipe allows.
+Libraries are imported, and made to make what they make once, before the process is forked for a case.
 """
 
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -91,8 +94,8 @@ def prompts(folder: Path, backbone: Path, recipe: Any, count: int) -> str:
     def size(text: str) -> int:
         return len(chat.encode_prompt([{"role": "user", "content": text}], "rlf"))
 
-    return write(folder / "prompts.jsonl",
-                 [{"prompt": longest(size, recipe.ppo.max_prompt, random.Random(n))} for n in range(count)])  # fmt: skip
+    texts = [longest(size, recipe.ppo.max_prompt, random.Random(number)) for number in range(count)]
+    return write(folder / "prompts.jsonl", [{"prompt": text} for text in texts])
 
 
 def with_data(stage: str, recipe: Any, folder: Path, backbone: Path, reward: Path) -> Any:
@@ -143,9 +146,9 @@ def serve(recipe: Any, folder: Path, backbone: Path) -> None:
     policy = Policy.load(backbone, spec=recipe.model)
     for stage in ("sft", "rlf"):
         policy.add_adapter(stage, recipe.lora)
-    rows, reply = 6, recipe.serve.max_tokens
-    batch = RaggedBatch(policy, max_rows=24, max_tokens=65_536)
-    for number in range(rows):
+    reply = recipe.serve.max_tokens
+    batch = RaggedBatch(policy, max_rows=recipe.serve.max_rows, max_tokens=65_536)
+    for number in range(recipe.serve.max_rows):
         stage = ("base", "sft", "rlf")[number % 3]
         prompt = [100 + number] * (recipe.model.context - reply)
         row = Row(prompt, stage, reply, seed=number)
@@ -156,31 +159,58 @@ def serve(recipe: Any, folder: Path, backbone: Path) -> None:
 
 def warm_up(stage: str, recipe: Any, folder: Path, tiny: tuple[Path, Path]) -> None:
     """The same on a model of some thousand weights, so that libraries have made what they make once."""
-    small = {"r": 2, "alpha": 2}
-    shrunk = type(recipe).model_validate({**recipe.model_dump(), "lora": small})
-    place = folder / "warm"
-    place.mkdir(exist_ok=True)
+    shrunk = type(recipe).model_validate({**recipe.model_dump(), "lora": {"r": 2, "alpha": 2}})
+    place = folder / f"warm-{stage}"
+    place.mkdir()
     run(stage, with_data(stage, shrunk, place, *tiny), place, *tiny)
 
 
-def main() -> None:
-    stage, recipe_file, folder, backbone, reward, tiny, tiny_reward = sys.argv[1:]
-    from sawyer.recipe import load_recipe
-
-    recipe, place = load_recipe(recipe_file), Path(folder)
-    told = sys.stdout
-    sys.stdout = sys.stderr
-    paths = (Path(backbone), Path(reward))
-    warm_up(stage, recipe, place, (Path(tiny), Path(tiny_reward)))
-    ready = with_data(stage, recipe, place, *paths)
+def measure(stage: str, recipe: Any, place: Path, backbone: Path, reward: Path) -> dict[str, float]:
+    """The peak of one run; to be called in a process that ends with it."""
     from sawyer.compute import release_memory
 
+    ready = with_data(stage, recipe, place, backbone, reward)
     release_memory()
     before = resident("VmRSS")
     forget_peak()
-    run(stage, ready, place, *paths)
-    peak = resident("VmHWM")
-    print(json.dumps({"imports_mib": before, "peak_mib": peak - before}), file=told)
+    run(stage, ready, place, backbone, reward)
+    return {"imports_mib": before, "peak_mib": resident("VmHWM") - before}
+
+
+def in_a_child(stage: str, *rest: Any) -> dict[str, float]:
+    """:func:`measure` in a fork of this process."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.write(writer, json.dumps(measure(stage, *rest)).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        told = stream.read()
+    if os.waitpid(child, 0)[1] or not told:
+        raise SystemExit(f"The measurement of {stage} ended early; its error stands above.")
+    return json.loads(told)
+
+
+def main() -> None:
+    folder, warm = Path(sys.argv[1]), set()
+    told = sys.stdout
+    sys.stdout = sys.stderr
+    from sawyer.recipe import load_recipe
+
+    for number, line in enumerate(sys.stdin):
+        case = json.loads(line)
+        stage, recipe, place = case["stage"], load_recipe(case["recipe"]), folder / str(number)
+        place.mkdir()
+        if stage not in warm:
+            warm.add(stage)
+            warm_up(stage, recipe, place, (folder / "base" / "warm", folder / "reward" / "warm"))
+        print(json.dumps(in_a_child(stage, recipe, place, Path(case["backbone"]), Path(case["reward"]))), file=told,
+              flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -106,7 +106,9 @@ def _print_stage(console: "Console", made: "Plan", stage: "StagePlan") -> None:
     for item in ledger.items:
         table.add_row(item.name, f"{item.size / GIGA:.2f}", item.note)
     table.add_section()
-    table.add_row("peak", f"{ledger.peak / GIGA:.2f}", "fits" if fits else "does not fit", style="green" if fits else "red")
+    table.add_row(
+        "peak", f"{ledger.peak / GIGA:.2f}", "fits" if fits else "does not fit", style="green" if fits else "red"
+    )
     console.print(table)
     others = ", ".join(f"{moment.name} {moment.size / GIGA:.2f}" for moment in ledger.moments if moment != ledger.worst)
     if others:

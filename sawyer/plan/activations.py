@@ -15,17 +15,22 @@ DENSE = 256
 def decoder_layer(setting: Setting, rank: int, length: int) -> float:
     """Of one decoder layer and position, in rows of ``length``; transformers' own modules, PEFT's adapters.
 
-    Attention is torch's or FlashAttention: queries, keys, values, output and a float32 sum for each head. Keys and
-    values are repeated for grouped heads, because rows are padded and torch has no masked grouped attention.
+    Torch's attention and FlashAttention keep queries, keys, values, output and a float32 sum for each head; torch's
+    has keys and values repeated for grouped heads, because rows are padded and it has no masked grouped attention.
+    Plain attention ("eager") keeps its probabilities instead of the sum, in float32 and rounded.
     """
     shape, c = setting.shape, setting.compute
     norms = 2 * 4 * shape.width
     if c == 4:  # nothing is rounded: layers that read the same input keep one
         inputs = 2 * 4 * shape.width + 4 * shape.inner + 4 * shape.middle
-        attention = 4 * 3 * shape.inner + 4 * shape.heads
+        attention = 4.0 * 3 * shape.inner
     else:  # each adapted layer keeps a rounded copy of its input
         inputs = c * (5 * shape.width + shape.inner + shape.middle)
-        attention = c * 4 * shape.inner + 4 * shape.heads
+        attention = c * 4.0 * shape.inner
+    if setting.attention == "flash_attention_2":
+        attention -= 2 * c * (shape.inner - shape.kv)
+    eager = setting.attention == "eager"
+    attention += shape.heads * length * (4 + (c if c < 4 else 0)) if eager else 4 * shape.heads
     gating = 3 * c * shape.middle  # gate, silu(gate) and up
     return norms + inputs + attention + gating + _inner(shape, c, rank)
 
@@ -40,7 +45,7 @@ def fused_layer(setting: Setting, rank: int, length: int) -> float:
 
 
 def t5_layer(setting: Setting, rank: int, length: int, seen: int) -> float:
-    """Of one T5 layer and position that looks at ``seen`` others: plain attention, which keeps its probabilities.
+    """Of one T5 layer and position that looks at ``seen`` others.
 
     One attention and one feed-forward part; a decoder layer's second attention is :func:`t5_cross`.
     """
@@ -56,9 +61,9 @@ def t5_cross(setting: Setting, rank: int, seen: int) -> float:
 
 def _t5_attention(setting: Setting, rank: int, seen: int) -> float:
     shape, c = setting.shape, setting.compute
-    # The softmax is float32, and its rounded copy is multiplied with the values.
-    probabilities = shape.heads * seen * (4 + (c if c < 4 else 0))
-    return 4 * shape.width + c * (3 * shape.width + 4 * shape.inner + 4 * rank) + probabilities
+    # transformers adds the positions' bias to the mask for every row, head and pair, and torch's attention keeps that.
+    mask = shape.heads * seen * setting.weight
+    return 4 * shape.width + c * (3 * shape.width + 4 * shape.inner + 4 * rank) + mask
 
 
 def encoder_layer(shape: Shape, compute: int, length: int, *, cpu: bool) -> float:

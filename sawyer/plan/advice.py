@@ -116,6 +116,7 @@ def _candidates(recipe: Recipe, device: Device, stage: str) -> Iterator[tuple[st
     if section == "sft":
         yield from _halved(recipe, "sft.max_length", SHORTER, least=64)
     if stage == "serve":
+        yield from _halved(recipe, "serve.max_rows", "fewer replies at a time; others wait", least=3)
         yield from _halved(recipe, "model.context", "shorter conversations", least=128)
     yield from _halved(recipe, "lora.r", SMALLER, least=4)
 

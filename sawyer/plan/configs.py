@@ -40,7 +40,8 @@ def backbone_shape(recipe: Recipe) -> Shape:
     assert recipe.t5 is not None
     shape = recipe.t5.architecture
     return Shape("t5", "t5", recipe.t5.tokenizer.vocab_size, shape.hidden_size, shape.intermediate_size, shape.layers,
-                 shape.heads, shape.heads, shape.hidden_size // shape.heads, decoder_layers=shape.layers, tied=True)  # fmt: skip
+                 shape.heads, shape.heads, shape.hidden_size // shape.heads, decoder_layers=shape.layers,
+                 tied=True)  # fmt: skip
 
 
 def reward_shape(recipe: Recipe) -> Shape | None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from sawyer.plan.configs import reward_shape
 from sawyer.plan.device import Device
-from sawyer.plan.generation import ROWS
 from sawyer.plan.setting import NF4, Setting
 from sawyer.recipe import DataSource, PpoSpec, Recipe
 
@@ -102,6 +101,6 @@ def ppo_duration(spec: PpoSpec, setting: Setting) -> Duration:
     return Duration(spec.batch_size / seconds, "episodes", spec.steps * seconds / 3600)
 
 
-def serve_duration(setting: Setting, rows: int = ROWS) -> Duration:
+def serve_duration(setting: Setting, rows: int) -> Duration:
     """Tokens a second of all rows together."""
     return Duration(rows / step_seconds(setting, rows), "tokens", None)

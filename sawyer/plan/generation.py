@@ -7,7 +7,7 @@ from sawyer.recipe import Recipe
 SAMPLING = 36
 """Bytes a row and word of the vocabulary in ``sawyer.generation.choose``: logits, scaled and as log-probabilities in
 float32, then in float64 as such, as probabilities and as their running sum."""
-ROWS, TOKENS = 24, 65_536  # of serve.local.engine: most rows at once, most tokens held for them
+TOKENS = 65_536  # of serve.local.engine: most tokens held for all rows
 FIRST_CAPACITY = 256  # of sawyer.ragged.slots
 
 

@@ -74,7 +74,7 @@ def _stages(recipe: Recipe, setting: Setting) -> list[tuple[Ledger, Duration | N
             spec = plan_of(method, recipe).ppo
             ledger = ppo_ledger(recipe.model_copy(update={"ppo": spec}), setting)
             made.append((Ledger(method, ledger.held, ledger.moments, ledger.reserve), ppo_duration(spec, setting)))
-    made.append((serve_ledger(recipe, setting), serve_duration(setting)))
+    made.append((serve_ledger(recipe, setting), serve_duration(setting, recipe.serve.max_rows)))
     return made
 
 

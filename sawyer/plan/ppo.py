@@ -19,30 +19,32 @@ def ppo_ledger(recipe: Recipe, setting: Setting) -> Ledger:
     adapter = adapter_weights(recipe, shape)
     trained = adapter + shape.width + 1
     gradients = item("gradients", 4 * trained, "float32, of adapter and value head")
+    copies = 2 if recipe.sft is not None else 1
+    note = "rlf and its reference, sft" if copies == 2 else "rlf; the reference is the backbone itself"
+    later = (
+        item("adapters", 4 * adapter * copies, f"{note}: {adapter / 1e6:,.1f} M weights each, float32"),
+        item("value head", 4 * (shape.width + 1), "a float32 linear layer"),
+        optimiser_states(spec.optimizer, trained),
+        *_reward_models(recipe, spec),
+    )
+    held = (*setting.backbone(setting.compute if setting.fused else None), *later)
     moments = (
-        *_loading(setting),
+        *_loading(setting, sum(one.size for one in later)),
         Moment("rollout", _rollout(setting, spec)),
         *_scoring(recipe, spec),
         Moment("measuring", _measuring(setting, spec)),
         *_update(recipe, spec, setting, gradients),
         Moment("optimiser step", (gradients, *step_scratch(setting.device, spec.optimizer, trained))),
     )
-    copies = 2 if recipe.sft is not None else 1
-    note = "rlf and its reference, sft" if copies == 2 else "rlf; the reference is the backbone itself"
-    held = (
-        *setting.backbone(setting.compute if setting.fused else None),
-        item("adapters", 4 * adapter * copies, f"{note}: {adapter / 1e6:,.1f} M weights each, float32"),
-        item("value head", 4 * (shape.width + 1), "a float32 linear layer"),
-        optimiser_states(spec.optimizer, trained),
-        *_reward_models(recipe, spec),
-    )
     return Ledger("ppo", held, moments, reserve(setting.device, max(moment.size for moment in moments)))
 
 
-def _loading(setting: Setting) -> tuple[Moment, ...]:
-    """A fused policy is loaded in float32 and rounded in place, before there is anything else."""
-    more = (setting.weight - setting.compute) * setting.shape.weights if setting.fused else 0
-    return (Moment("loading", (item("weights as loaded", more, "float32, before they are rounded"),)),) if more else ()
+def _loading(setting: Setting, later: int) -> tuple[Moment, ...]:
+    """A fused policy is rounded while its float32 file is still mapped, before there is what ``later`` counts."""
+    if not setting.fused or setting.weight == setting.compute:
+        return ()
+    more = max(0, setting.weight * setting.shape.weights - later)
+    return (Moment("loading", (item("weights as loaded", more, "float32, beyond what is made afterwards"),)),)
 
 
 def _rollout(setting: Setting, spec: PpoSpec) -> tuple[Item, ...]:
@@ -57,7 +59,9 @@ def _rollout(setting: Setting, spec: PpoSpec) -> tuple[Item, ...]:
     width, positions = setting.weight if not setting.nf4 else setting.compute, rows * spec.max_prompt
     if shape.kind == "t5":
         own, encoded = grown(1, spec.max_new_tokens), spec.max_prompt
-        scores = item("encoder's attention", rows * shape.heads * spec.max_prompt**2 * (4 + width), "of one layer")
+        scores = item(
+            "encoder's attention", rows * shape.heads * spec.max_prompt**2 * width, "one layer's mask and bias"
+        )
         cache = item("KV cache", rows * (own + encoded) * kv_bytes(setting, width), f"{rows} rows, both attentions")
         return (cache, reading(setting, positions, width), scores, draw)
     room = grown(spec.max_prompt, spec.max_new_tokens)
@@ -72,7 +76,9 @@ def _reward_models(recipe: Recipe, spec: PpoSpec) -> tuple[Item, ...]:
         shape = part_shape(recipe, part)
         if shape is not None and part.device in (None, "cuda"):
             size = BYTES[part.dtype] * shape.weights
-            found.append(item(f"reward model {part.title}", size, f"{shape.weights / 1e6:,.0f} M weights, {part.dtype}"))
+            found.append(
+                item(f"reward model {part.title}", size, f"{shape.weights / 1e6:,.0f} M weights, {part.dtype}")
+            )
     return tuple(found)
 
 

@@ -1,7 +1,6 @@
 """The ledger of the server: one backbone, two adapters, and room for the rows that are decoded together."""
 
 from sawyer.plan.generation import (
-    ROWS,
     TOKENS,
     adapters_stacked,
     kv_bytes,
@@ -19,15 +18,18 @@ LEAN = ("llama", "mistral", "qwen2", "qwen3")
 """Families that ``sawyer.ragged.lean`` runs, which packs the weights on a CPU."""
 
 
-def serve_ledger(recipe: Recipe, setting: Setting, rows: int = ROWS) -> Ledger:
-    """Base, sft and rlf side by side, ``rows`` replies at once, each as long as ``model.context`` lets it be."""
-    shape, context = setting.shape, recipe.model.context
+def serve_ledger(recipe: Recipe, setting: Setting) -> Ledger:
+    """Base, sft and rlf side by side, as many replies as there may be, each as long as ``model.context`` lets it be."""
+    shape, context, rows = setting.shape, recipe.model.context, recipe.serve.max_rows
     if shape.positions and shape.kind == "decoder":
         context = min(context, shape.positions)
     adapters = sum(section is not None for section in (recipe.sft, recipe.ppo)) or 1
     weights = adapter_weights(recipe, shape)
     width = setting.compute if setting.nf4 else setting.weight
-    held = [*setting.backbone(), item("adapters", 4 * adapters * weights, f"{adapters} of {weights / 1e6:,.1f} M, float32")]
+    held = [
+        *setting.backbone(),
+        item("adapters", 4 * adapters * weights, f"{adapters} of {weights / 1e6:,.1f} M, float32"),
+    ]
     if shape.kind == "t5":
         cache = item("KV cache", rows * 2 * context * kv_bytes(setting, width), f"{rows} rows, both attentions")
         moments = [Moment("decoding", (cache, reading(setting, rows * context, width), sampling(setting, rows)))]

@@ -24,6 +24,7 @@ class Setting:
         weight: bytes of a weight that is not quantised, as the backbone is loaded.
         compute: bytes of a number in the forward passes of training.
         nf4: whether the linear layers are quantised.
+        attention: as ``model.attention`` has it.
     """
 
     shape: Shape
@@ -31,6 +32,7 @@ class Setting:
     weight: int
     compute: int
     nf4: bool
+    attention: str = "auto"
 
     @classmethod
     def of(cls, recipe: Recipe, shape: Shape, device: Device) -> "Setting":
@@ -42,7 +44,7 @@ class Setting:
             # On a GPU the checkpoint's own; on a CPU float32.
             weight = 4 if device.kind == "cpu" else BYTES.get(shape.stored, 4)
             compute = 2 if device.bf16 or device.kind == "cuda" else 4
-        return cls(shape, device, weight, compute, recipe.model.quantization == "nf4")
+        return cls(shape, device, weight, compute, recipe.model.quantization == "nf4", recipe.model.attention)
 
     @property
     def cpu(self) -> bool:
@@ -61,8 +63,12 @@ class Setting:
         if not self.nf4:
             return (item("backbone", width * shape.weights, f"{shape.weights / 1e6:,.0f} M weights of {width} bytes"),)
         return (
-            item("backbone, NF4", NF4 * shape.linear_weights, f"{shape.linear_weights / 1e6:,.0f} M weights of 4.13 bits"),
-            item("backbone, not quantised", width * rest, f"embeddings, output layer and norms: {width} bytes a weight"),
+            item(
+                "backbone, NF4", NF4 * shape.linear_weights, f"{shape.linear_weights / 1e6:,.0f} M weights of 4.13 bits"
+            ),
+            item(
+                "backbone, not quantised", width * rest, f"embeddings, output layer and norms: {width} bytes a weight"
+            ),
         )
 
     def unpacked(self) -> int:
@@ -94,5 +100,5 @@ def reserve(device: Device, moving: int) -> Item:
     mapped one by one there are next to none.
     """
     if device.kind == "cpu":
-        return item("allocator", 4 * 2**20 + 0.02 * moving, "small objects and gaps")
+        return item("allocator", 10 * 2**20 + 0.02 * moving, "tokenizer, small objects, gaps")
     return item("CUDA, gaps", 0.6e9 + moving / 18, "context, cuBLAS, gaps between tensors")

@@ -40,7 +40,7 @@ class Shape:
         decoder_layers: of an encoder-decoder.
         gated: whether the feed-forward part has three matrices instead of two.
         tied: input and output embeddings are one matrix.
-        positions: longest input; ``learned`` says that each has a vector of its own.
+        positions: longest input; ``learned`` says that each has a vector of its own, as ``types`` of token have.
         stored: precision of the published weights.
     """
 
@@ -58,6 +58,7 @@ class Shape:
     tied: bool = False
     positions: int = 0
     learned: bool = False
+    types: int = 1
     stored: str = "float32"
 
     @property
@@ -75,7 +76,9 @@ class Shape:
         """Every linear layer but the output layer: what "all-linear" adapts and what NF4 packs."""
         if self.kind == "t5":
             return self._of_t5()
-        names = ("query", "key", "value", "dense") if self.kind == "roberta" else ("q_proj", "k_proj", "v_proj", "o_proj")
+        names = (
+            ("query", "key", "value", "dense") if self.kind == "roberta" else ("q_proj", "k_proj", "v_proj", "o_proj")
+        )
         attention = (
             Linear(names[0], self.width, self.inner, self.layers),
             Linear(names[1], self.width, self.kv, self.layers),
@@ -126,7 +129,7 @@ class Shape:
             biases = self.layers * (4 * self.width + self.middle + self.width)
             norms = 2 * self.width * (2 * self.layers + 1)
             head = self.width * self.width + 2 * self.width + 1  # one label
-            return biases + norms + head + self.width  # and the one token type
+            return biases + norms + head + self.types * self.width
         return self.width * (2 * self.layers + 1)
 
     @property
@@ -165,7 +168,9 @@ def read_shape(config: Mapping[str, Any], name: str) -> Shape:
         if kind in GATED:
             return _decoder(config)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"The config.json of {name} (model_type {kind!r}) lacks what a plan needs: {error}.") from error
+        raise ModelError(
+            f"The config.json of {name} (model_type {kind!r}) lacks what a plan needs: {error}."
+        ) from error
     known = ", ".join((*GATED, "t5", "mt5", "roberta", "bert", "xlm-roberta", "camembert"))
     raise ModelError(f"A plan cannot be made for {name}: its model_type is {kind or 'missing'!r}; known are: {known}.")
 
@@ -224,6 +229,7 @@ def _encoder(config: Mapping[str, Any]) -> Shape:
         tied=True,
         positions=int(config.get("max_position_embeddings", 512)),
         learned=True,
+        types=int(config.get("type_vocab_size", 1)),
         stored=_stored(config),
     )
 

@@ -30,8 +30,9 @@ def sft_ledger(recipe: Recipe, setting: Setting) -> Ledger:
     adapter, positions = adapter_weights(recipe, shape), micro * spec.max_length
     layer = positions * decoder_layer(setting, recipe.lora.r, spec.max_length)
     gradients = item("gradients", 4 * adapter, "float32, of the adapter alone")
-    logits = item("logits", positions * shape.vocab * logits_learning(setting),
-                  f"{positions:,} tokens of {shape.vocab:,} words, {logits_learning(setting):g} bytes each")  # fmt: skip
+    each = logits_learning(setting)
+    words = f"{positions:,} tokens of {shape.vocab:,} words, {each:g} bytes each"
+    logits = item("logits", positions * shape.vocab * each, words)
     accumulating = (gradients,) if micro < spec.batch_size else ()
     kept, again = kept_activations(setting, layer, positions, checkpointing=spec.gradient_checkpointing)
     moving = item("backward", positions * backward(setting) + again + setting.unpacked(), "gradients under way")

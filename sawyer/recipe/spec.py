@@ -115,6 +115,7 @@ class ServeSpec(Spec):
     max_tokens: Positive = 96
     temperature: float = Field(0.7, ge=0, le=2)
     top_p: float = Field(0.95, gt=0, le=1)
+    max_rows: Positive = Field(24, description="replies made at a time; each may hold model.context tokens of memory")
     examples: list[str] = Field(
         default_factory=lambda: [
             "Who are you?",

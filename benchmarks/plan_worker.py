@@ -2,9 +2,9 @@
 
     python -m benchmarks.plan_worker FOLDER < cases
 
-One line of standard input is one case: ``{"stage", "recipe", "backbone", "reward"}``, paths all but the first. One line of
-output answers it: the peak of the resident size above what the imports take, in MiB. What is run is the project's own
-``train_sft``, ``train_reward``, ``train_ppo`` and the server's batch, on rows that are as long as the recipe allows.
+One line of standard input is one case, ``{"stage", "recipe", "backbone", "reward"}``, paths all but the first. One line
+of output answers it: the peak of the resident size above what the imports take, in MiB. What is run is the project's
+own ``train_sft``, ``train_reward``, ``train_ppo`` and the server's batch, on rows as long as the recipe allows.
 Libraries are imported, and made to make what they make once, before the process is forked for a case.
 """
 

@@ -38,7 +38,7 @@ def plan(
     wanted = load_recipe(recipe, overrides or [])
     where = _device(wanted, gpu, device)
     if fit_it:
-        _print_fitting(wanted, where, out)
+        _print_fitting(wanted.model_copy(update={"gpu": gpu}) if gpu else wanted, where, out)
         return
     made = make_plan(wanted, where)
     if as_json:

@@ -32,17 +32,15 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
-def words(count: int, draw: random.Random) -> str:
-    return " ".join(draw.choice(WORDS) for _ in range(count))
-
-
 def longest(size: Any, most: int, draw: random.Random) -> str:
-    """A text of so many words that ``size`` of it comes as near to ``most`` as it can."""
-    count = 1
-    while size(words(count + 1, draw)) <= most:
-        count += 1
-    text = words(count, draw)
-    return text if size(text) <= most else longest(size, most - 1, draw)
+    """A text of which ``size`` is ``most``, or as near below as words can bring it."""
+    told: list[str] = []
+    while True:
+        some = draw.sample(WORDS, len(WORDS))
+        word = next((word for word in some if size(" ".join([*told, word])) <= most), None)
+        if word is None:
+            return " ".join(told)
+        told.append(word)
 
 
 def write(path: Path, records: list[dict[str, Any]]) -> str:

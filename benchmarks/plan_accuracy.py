@@ -141,11 +141,22 @@ def measured(cases: list[Case], folder: Path) -> list[dict[str, float]]:
         lines.append({"stage": case.stage, "recipe": str(file), "backbone": str(folder / "base" / case.backbone),
                       "reward": str(folder / "reward" / case.reward)})  # fmt: skip
     command = [sys.executable, "-m", "benchmarks.plan_worker", str(folder)]
-    asked = "".join(json.dumps(line) + "\n" for line in lines)
-    done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, input=asked)
-    if done.returncode:
-        raise SystemExit(f"The worker ended early:\n{done.stderr[-3000:]}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    log, asked, told = folder / "worker.log", folder / "cases.jsonl", []
+    asked.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with (
+        asked.open(encoding="utf-8") as given,
+        log.open("w", encoding="utf-8") as errors,
+        subprocess.Popen(
+            command, cwd=ROOT, env=_environment(), stdin=given, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as worker,
+    ):
+        assert worker.stdout is not None
+        for case, line in zip(cases, worker.stdout, strict=False):
+            told.append(json.loads(line))
+            print(f"{case.stage} {case.size}: {told[-1]['peak_mib']:.0f} MiB", file=sys.stderr, flush=True)
+    if worker.returncode or len(told) < len(cases):
+        raise SystemExit(f"The worker ended early:\n{log.read_text(encoding='utf-8')[-3000:]}")
+    return told
 
 
 def _environment() -> dict[str, str]:

@@ -69,16 +69,17 @@ def _t5_attention(setting: Setting, rank: int, seen: int) -> float:
 def encoder_layer(shape: Shape, compute: int, length: int, *, cpu: bool) -> float:
     """Of one RoBERTa layer and position, all weights trained, with dropout of hidden states and attention.
 
-    On a CPU dropout in attention means plain attention with its probabilities, its mask and their product; a mask of
-    dropout has the precision of what it is multiplied with, on a GPU it is one byte.
+    On a CPU dropout in attention means plain attention, which torch makes in float32 whatever the precision of the
+    passes: queries, keys, values, probabilities, the mask of the dropout and their product. A mask has the precision of
+    what it is multiplied with, on a GPU it is one byte.
     """
     c, mask = compute, compute if cpu else 1
     if c == 4:
         inputs = 4 * (shape.width + shape.inner + shape.width + 2 * shape.middle)
     else:  # every layer keeps a rounded copy of its input
         inputs = c * (3 * shape.width + shape.inner + shape.width + 2 * shape.middle)
-    attention = c * 3 * shape.inner + (c if c == 4 else 0)
-    probabilities = (2 * c + mask) * shape.heads * length if cpu else 4 * shape.heads
+    attention = (4 if cpu else c) * 3 * shape.inner
+    probabilities = 3 * 4 * shape.heads * length if cpu else 4 * shape.heads
     dropped = 2 * mask * shape.width
     norms = 2 * 4 * shape.width
     return inputs + attention + probabilities + dropped + norms

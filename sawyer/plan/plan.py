@@ -1,6 +1,5 @@
 """The plan of a recipe on a device: a ledger and a duration for each of its stages."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,18 +95,22 @@ def _notes(recipe: Recipe, setting: Setting) -> list[str]:
 
 def as_json(plan: Plan) -> dict[str, Any]:
     """The plan as one JSON object, sizes in bytes."""
-    give: Callable[[StagePlan], dict[str, Any]] = lambda stage: {  # noqa: E731
-        "fits": plan.fits(stage),
-        "peak": stage.ledger.peak,
-        "peak_moment": stage.ledger.worst.name,
-        "items": {item.name: item.size for item in stage.ledger.items},
-        "moments": {moment.name: moment.size for moment in stage.ledger.moments},
-        "estimate": None if stage.duration is None else vars(stage.duration),
-    }
     return {
         "recipe": plan.recipe.name,
         "device": {"name": plan.device.name, "memory": plan.device.memory, "bf16": plan.device.bf16},
         "fits": plan.fitting,
-        "stages": {stage.stage: give(stage) for stage in plan.stages},
+        "stages": {stage.stage: _stage_json(plan, stage) for stage in plan.stages},
         "notes": list(plan.notes),
+    }
+
+
+def _stage_json(plan: Plan, stage: StagePlan) -> dict[str, Any]:
+    ledger = stage.ledger
+    return {
+        "fits": plan.fits(stage),
+        "peak": ledger.peak,
+        "peak_moment": ledger.worst.name,
+        "items": {item.name: item.size for item in ledger.items},
+        "moments": {moment.name: moment.size for moment in ledger.moments},
+        "estimate": None if stage.duration is None else vars(stage.duration),
     }

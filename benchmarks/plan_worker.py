@@ -116,7 +116,7 @@ def with_data(stage: str, recipe: Any, folder: Path, backbone: Path, reward: Pat
 def run(stage: str, recipe: Any, folder: Path, backbone: Path, reward: Path) -> None:
     """The stage itself."""
     if stage == "serve":
-        serve(recipe, folder, backbone)
+        serve(recipe, backbone, reward)
         return
     from sawyer.runs import Run
 
@@ -135,12 +135,14 @@ def run(stage: str, recipe: Any, folder: Path, backbone: Path, reward: Path) -> 
             train_ppo(recipe, record, backbone, None, None)
 
 
-def serve(recipe: Any, folder: Path, backbone: Path) -> None:
+def serve(recipe: Any, backbone: Path, reward: Path) -> None:
     """Rows of all three stages in the server's batch, until the longest of them is as long as the context."""
     from sawyer.generation import Row
     from sawyer.models import Policy
     from sawyer.ragged import Arrival, RaggedBatch
+    from sawyer.scoring.classifier import ClassifierScorer
 
+    scorer = ClassifierScorer(reward)
     policy = Policy.load(backbone, spec=recipe.model)
     for stage in ("sft", "rlf"):
         policy.add_adapter(stage, recipe.lora)
@@ -153,6 +155,7 @@ def serve(recipe: Any, folder: Path, backbone: Path) -> None:
         batch.join(Arrival(number, row, None if stage == "base" else stage))
     while batch.running:
         batch.step()
+    scorer.score([[{"role": "user", "content": "tea"}]], ["bread"])
 
 
 def warm_up(stage: str, recipe: Any, folder: Path, tiny: tuple[Path, Path]) -> None:

@@ -1,11 +1,10 @@
 """The ledger of PPO: rollout, scoring, measuring and update share one backbone; the largest of them is the peak."""
 
 from sawyer.plan.activations import backward, decoder_layer, fused_layer, logits_of_replies, t5_cross, t5_layer
-from sawyer.plan.configs import part_shape
 from sawyer.plan.generation import grown, kv_bytes, packed_copy, reading, sampling, slots
 from sawyer.plan.ledger import Item, Ledger, Moment, item
-from sawyer.plan.setting import BYTES, Setting, adapter_weights, reserve
-from sawyer.plan.shape import Shape
+from sawyer.plan.scoring import reward_models, scoring
+from sawyer.plan.setting import Setting, adapter_weights, reserve
 from sawyer.plan.training import kept_activations, optimiser_states, step_scratch
 from sawyer.recipe import PpoSpec, Recipe
 
@@ -25,13 +24,13 @@ def ppo_ledger(recipe: Recipe, setting: Setting) -> Ledger:
         item("adapters", 4 * adapter * copies, f"{note}: {adapter / 1e6:,.1f} M weights each, float32"),
         item("value head", 4 * (shape.width + 1), "a float32 linear layer"),
         optimiser_states(spec.optimizer, trained),
-        *_reward_models(recipe, spec),
+        *reward_models(recipe, spec.asked, setting.device.kind),
     )
     held = (*setting.backbone(setting.compute if setting.fused else None), *later)
     moments = (
         *_loading(setting, sum(one.size for one in later)),
         Moment("rollout", _rollout(setting, spec)),
-        *_scoring(recipe, spec),
+        Moment("scoring", (scoring(recipe, spec),)),
         Moment("measuring", _measuring(setting, spec)),
         *_update(recipe, spec, setting, gradients),
         Moment("optimiser step", (gradients, *step_scratch(setting.device, spec.optimizer, trained))),
@@ -67,34 +66,6 @@ def _rollout(setting: Setting, spec: PpoSpec) -> tuple[Item, ...]:
     room = grown(spec.max_prompt, spec.max_new_tokens)
     cache = item("KV cache", rows * room * kv_bytes(setting, width), f"{rows} rows with room for {room} tokens")
     return (cache, reading(setting, positions, width), draw)
-
-
-def _reward_models(recipe: Recipe, spec: PpoSpec) -> tuple[Item, ...]:
-    """The classifiers that score, in the precision the recipe gives them."""
-    found = []
-    for part in spec.asked:
-        shape = part_shape(recipe, part)
-        if shape is not None and part.device in (None, "cuda"):
-            size = BYTES[part.dtype] * shape.weights
-            found.append(
-                item(f"reward model {part.title}", size, f"{shape.weights / 1e6:,.0f} M weights, {part.dtype}")
-            )
-    return tuple(found)
-
-
-def _scoring(recipe: Recipe, spec: PpoSpec) -> tuple[Moment, ...]:
-    """The largest classifier's pass over a batch of its texts."""
-    sizes = [0.0]
-    for part in spec.asked:
-        shape = part_shape(recipe, part)
-        if shape is not None:
-            longest = min(part.max_length or 10**6, max(shape.positions - 2, 1), spec.max_prompt + spec.max_new_tokens)
-            sizes.append(_classifying(shape, min(part.batch_size, spec.batch_size) * longest, BYTES[part.dtype]))
-    return (Moment("scoring", (item("scoring", max(sizes), "one batch of texts in the widest layer"),)),)
-
-
-def _classifying(shape: Shape, positions: int, width: int) -> float:
-    return positions * width * (6 * shape.width + 2 * shape.middle)
 
 
 def _measuring(setting: Setting, spec: PpoSpec) -> tuple[Item, ...]:

@@ -10,6 +10,7 @@ from sawyer.plan.generation import (
     slots,
 )
 from sawyer.plan.ledger import Ledger, Moment, item
+from sawyer.plan.scoring import reward_models
 from sawyer.plan.setting import Setting, adapter_weights, reserve
 from sawyer.recipe import Recipe
 
@@ -30,6 +31,8 @@ def serve_ledger(recipe: Recipe, setting: Setting) -> Ledger:
         *setting.backbone(),
         item("adapters", 4 * adapters * weights, f"{adapters} of {weights / 1e6:,.1f} M, float32"),
     ]
+    if setting.cpu and recipe.ppo is not None:  # beside a GPU the reward model scores on the CPU
+        held.extend(reward_models(recipe, recipe.ppo.parts, "cpu"))
     if shape.kind == "t5":
         cache = item("KV cache", rows * 2 * context * kv_bytes(setting, width), f"{rows} rows, both attentions")
         moments = [Moment("decoding", (cache, reading(setting, rows * context, width), sampling(setting, rows)))]

@@ -1,7 +1,7 @@
 """Where a plan takes a model's shape from: what the project knows, a folder, a recipe's own section, or the hub."""
 
 import json
-import os
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from sawyer.plan.known import KNOWN
 from sawyer.plan.shape import Shape, read_shape
 from sawyer.recipe import Recipe, RewardPartSpec
 from sawyer.recipe.classifiers import RobertaSpec
+
+PATIENCE, LARGEST = 4, 2**20  # seconds that the hub may take, bytes of a config that are read
 
 
 def shape_of(name: str, revision: str | None = None) -> Shape:
@@ -87,18 +89,30 @@ def _read(file: Path, name: str) -> dict[str, Any]:
 
 
 def _from_hub(name: str, revision: str | None) -> dict[str, Any]:
-    # Kept out of huggingface_hub's retries: a plan takes seconds, also where there is no network.
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "3")
-    try:
-        from huggingface_hub import hf_hub_download
+    """A model's ``config.json`` from the hub's cache, else from the hub: one request, of which nothing is tried again.
 
-        return _read(Path(hf_hub_download(name, "config.json", revision=revision)), name)
-    except ModelError:
-        raise
-    except Exception as error:  # the hub's client raises the exceptions of whatever it sends its requests with
+    The hub's own client tries for half a minute where there is no network.
+    """
+    try:
+        from huggingface_hub import constants, get_token, hf_hub_url, try_to_load_from_cache
+
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return _read(Path(cached), name)
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set, and it is not in the hub cache")
+        token = get_token()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(hf_hub_url(name, "config.json", revision=revision), headers=headers)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            told = json.loads(answer.read(LARGEST))
+    except (OSError, ValueError, ImportError) as error:
         from sawyer.loading import explain_missing
 
         raise ModelError(
             f"{explain_missing('config of', name, 'model.backbone', error)} A plan needs its config.json alone: put "
             f"that into a folder and name the folder. Known without network: {', '.join(sorted(KNOWN))}."
         ) from error
+    if not isinstance(told, dict):
+        raise ModelError(f"The config.json of {name} is not a mapping of keys to values.")
+    return told

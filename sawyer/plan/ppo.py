@@ -42,7 +42,9 @@ def _loading(setting: Setting, later: int) -> tuple[Moment, ...]:
     """A fused policy is rounded while its float32 file is still mapped, before there is what ``later`` counts."""
     if not setting.fused or setting.weight == setting.compute:
         return ()
-    more = max(0, setting.weight * setting.shape.weights - later)
+    # A mapped file stays until its last tensor has been rounded; other weights go one by one.
+    wide = setting.weight if setting.mapped else setting.weight - setting.compute
+    more = max(0, wide * setting.shape.weights - later)
     return (Moment("loading", (item("weights as loaded", more, "float32, beyond what is made afterwards"),)),)
 
 

@@ -9,7 +9,7 @@ from sawyer.plan.generation import (
     slot_capacity,
     slots,
 )
-from sawyer.plan.ledger import Ledger, Moment, item
+from sawyer.plan.ledger import Item, Ledger, Moment, item
 from sawyer.plan.scoring import reward_models
 from sawyer.plan.setting import Setting, adapter_weights, reserve
 from sawyer.recipe import Recipe
@@ -27,8 +27,9 @@ def serve_ledger(recipe: Recipe, setting: Setting) -> Ledger:
     adapters = sum(section is not None for section in (recipe.sft, recipe.ppo)) or 1
     weights = adapter_weights(recipe, shape)
     width = setting.compute if setting.nf4 else setting.weight
+    lean = shape.model_type in LEAN and not setting.nf4
     held = [
-        *setting.backbone(),
+        *(_packed(setting) if lean and setting.cpu else setting.backbone()),
         item("adapters", 4 * adapters * weights, f"{adapters} of {weights / 1e6:,.1f} M, float32"),
     ]
     if setting.cpu and recipe.ppo is not None:  # beside a GPU the reward model scores on the CPU
@@ -37,11 +38,8 @@ def serve_ledger(recipe: Recipe, setting: Setting) -> Ledger:
         cache = item("KV cache", rows * 2 * context * kv_bytes(setting, width), f"{rows} rows, both attentions")
         moments = [Moment("decoding", (cache, reading(setting, rows * context, width), sampling(setting, rows)))]
         return Ledger("serve", tuple(held), tuple(moments), reserve(setting.device, moments[0].size))
-    lean = shape.model_type in LEAN and not setting.nf4
     if lean:
         held.append(adapters_stacked(recipe, setting, adapters, width))
-        if setting.cpu and shape.tied:
-            held.append(item("output layer, packed", width * shape.embedding, "tied embeddings are kept as well"))
     else:
         held.append(item("adapters, stacked", width * adapters * weights, "as one product a layer"))
     fitting = max(1, min(rows, TOKENS // slot_capacity(context, context)))
@@ -54,3 +52,16 @@ def serve_ledger(recipe: Recipe, setting: Setting) -> Ledger:
         largest = max(2 * shape.width * shape.middle, 0 if shape.tied else shape.embedding)
         moments.append(Moment("packing", (item("packing", 2 * width * largest, "the largest product twice"),)))
     return Ledger("serve", tuple(held), tuple(moments), reserve(setting.device, max(m.size for m in moments)))
+
+
+def _packed(setting: Setting) -> tuple[Item, ...]:
+    """The weights as ``sawyer.ragged.lean`` has them on a CPU: products packed, embeddings as they were.
+
+    Packed weights are taken out of the model, but a mapped file stays until nothing of it is used; the system may take
+    pages of it back when it needs them.
+    """
+    shape, width = setting.shape, setting.weight
+    packed = width * (shape.linear_weights + shape.embedding)
+    rest = width * (shape.weights if setting.mapped else shape.embeddings + shape.small)
+    note = "the checkpoint, mapped as a whole" if setting.mapped else "embeddings and norms"
+    return item("backbone, packed", packed, "products and output layer"), item("backbone, as loaded", rest, note)

@@ -71,6 +71,14 @@ class Setting:
             ),
         )
 
+    @property
+    def mapped(self) -> bool:
+        """Whether the weights are the file itself, mapped: on a CPU, a checkpoint of the precision it is loaded in.
+
+        It stays, as a whole, as long as one tensor of it is used.
+        """
+        return self.cpu and not self.nf4 and BYTES.get(self.shape.stored, 4) == self.weight
+
     def unpacked(self) -> int:
         """Bytes of the largest linear layer in the precision of the passes: NF4 unpacks one at a time."""
         return max(one.inputs * one.outputs for one in self.shape.linears) * self.compute if self.nf4 else 0

@@ -31,6 +31,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy sawyer/types sawyer/errors.py sawyer/home.py sawyer/recipe sawyer/data_formats.py sawyer/runs.py \
+	  sawyer/plan sawyer/cli/plan.py \
 	  sawyer/store sawyer/registry.py sawyer/rounds sawyer/simulated.py sawyer/preferences sawyer/estimates.py \
 	  sawyer/curation sawyer/importing.py sawyer/argilla.py sawyer/lines.py sawyer/quiet.py sawyer/evaluation/stats.py \
 	  sawyer/evaluation/text_metrics.py train/ppo/maths.py train/method_table.py train/round/votes.py serve/access.py \

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from sawyer.compute import compute_dtype, has_fast_bf16
 from sawyer.errors import ModelError
 from sawyer.loading import explain_missing, explain_unreadable, refuse_pickle
 from sawyer.recipe import ModelSpec
@@ -24,16 +25,14 @@ def load_backbone(name: str, config: Any, spec: ModelSpec, device: torch.device)
     options: dict[str, Any] = {"config": config, "use_safetensors": True, "trust_remote_code": spec.trust_remote_code}
     if spec.attention != "auto":
         options["attn_implementation"] = spec.attention
-    if spec.dtype != "auto":
-        options["dtype"] = getattr(torch, spec.dtype)
-    else:
-        options["dtype"] = torch.float32 if device.type == "cpu" else "auto"
+    options["dtype"] = _dtype(config, spec, device)
     if spec.quantization == "nf4":
+        _check_bitsandbytes(device)
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16 if options["dtype"] == "auto" else options["dtype"],
+            bnb_4bit_compute_dtype=compute_dtype(spec, device) if options["dtype"] == "auto" else options["dtype"],
         )
         options["device_map"] = {"": device}
     try:
@@ -52,6 +51,38 @@ def load_backbone(name: str, config: Any, spec: ModelSpec, device: torch.device)
         return model.to(device)
     _keep_differentiable(model)
     return model
+
+
+def _dtype(config: Any, spec: ModelSpec, device: torch.device) -> Any:
+    """Precision of the weights: the recipe's; for ``auto`` float32 on a CPU and the checkpoint's own on a GPU, but
+    float16 where that is bfloat16 and the GPU has none.
+    """
+    if spec.dtype != "auto":
+        return getattr(torch, spec.dtype)
+    if device.type == "cpu":
+        return torch.float32
+    stored = getattr(config, "dtype", None)
+    return torch.float16 if stored == torch.bfloat16 and not has_fast_bf16(device) else "auto"
+
+
+def _check_bitsandbytes(device: torch.device) -> None:
+    """Raise ModelError unless bitsandbytes can quantise on ``device``."""
+    cure = "Install a build for this device, or set model.quantization to none (`sawyer plan` says whether that fits)."
+    if device.type not in ("cpu", "cuda", "xpu"):
+        raise ModelError(f"model.quantization nf4 needs bitsandbytes, which does not run on {device.type}. {cure}")
+    try:
+        from bitsandbytes.cextension import lib
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"model.quantization nf4 needs bitsandbytes, which cannot be imported here ({reason}). {cure}"
+        ) from error
+    if device.type != "cpu" and type(lib).__name__.startswith("ErrorHandler"):
+        built = torch.version.cuda or torch.version.hip or "no GPU"
+        raise ModelError(
+            f"model.quantization nf4 needs bitsandbytes, whose library for this GPU is missing (torch is built for "
+            f"{built}). {cure}"
+        )
 
 
 def _keep_differentiable(model: Any) -> None:

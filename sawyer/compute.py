@@ -25,7 +25,8 @@ def pick_device(name: str | None = None) -> torch.device:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is done by the hardware (AVX-512 BF16 or AMX on a CPU)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        # Cards before Ampere, such as the T4, compute it in software, which torch calls support as well.
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -196,7 +196,11 @@ def build_app(
 
     metrics = Metrics()
     engine = engine or LocalEngine(
-        policy, context=recipe.model.context, catalog=catalog_of(recipe, registry), on_step=metrics.step
+        policy,
+        context=recipe.model.context,
+        catalog=catalog_of(recipe, registry),
+        max_rows=recipe.serve.max_rows,
+        on_step=metrics.step,
     )
     has_reward = registry.versions("reward") or (recipe.ppo and not any(part.trained for part in recipe.ppo.parts))
     scorer = BackgroundScorer(reward, explain=_explained) if has_reward else NoScorer()

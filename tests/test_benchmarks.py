@@ -24,3 +24,14 @@ def test_our_side_runs_and_says_what_it_did() -> None:
     assert ours["memory_mib"]["peak"] >= ours["memory_mib"]["imports"] > 0
     assert result["machine"]["cores"] >= 1 and "torch" in result["versions"]["ours"]
     assert not any("ratio" in key for key in result), "a ratio takes two sides"
+
+
+@pytest.mark.slow
+def test_a_plan_is_within_a_tenth_of_what_is_measured() -> None:
+    command = [sys.executable, "benchmarks/plan_accuracy.py", "--only", "sft", "serve", "--sizes", "17m", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    result = json.loads(done.stdout)
+    assert [case["stage"] for case in result["cases"]] == ["sft", "serve"]
+    assert done.returncode == 0 and result["within"], result
+    for case in result["cases"]:
+        assert case["predicted_over_measured"] == case["predicted"]["peak_mib"] / case["measured"]["peak_mib"]

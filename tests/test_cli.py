@@ -26,7 +26,7 @@ def sawyer(*arguments: str, cwd: Path | None = None, **environment: str) -> subp
 def test_help_names_every_command_and_loads_nothing_heavy():
     done = sawyer("--help")
     assert done.returncode == 0
-    for name in ("demo", "serve", "ui", "chat", "train", "pipeline", "evaluate", "feedback", "models", "keys"):
+    for name in ("demo", "serve", "ui", "chat", "train", "pipeline", "evaluate", "feedback", "models", "keys", "plan"):
         assert name in done.stdout
     code = "import sys, sawyer.cli.app; sys.exit(any(m in sys.modules for m in ('torch', 'gradio', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

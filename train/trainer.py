@@ -24,6 +24,7 @@ from sawyer.errors import CheckpointError, RecipeError, TrainingError
 from sawyer.recipe import PREFERENCE_METHODS, ClassifierSpec, RewardSpec, SftSpec, T5Spec
 from sawyer.recipe.preference import PreferenceSpec
 from sawyer.runs import Run
+from train.memory import enough_memory
 
 WEIGHTS = "trainable.safetensors"
 STATE = "trainer_state.json"
@@ -134,16 +135,11 @@ class Exact(SealedCheckpoints):
         """
         found = self.run.latest_checkpoint()
         self.run.truncate_log(found[0] if found else -1)
-        try:
+        name = self.section
+        by_micro_batch = name in ("sft", *PREFERENCE_METHODS)
+        keys = f"{name}.micro_batch or set {name}.gradient_checkpointing" if by_micro_batch else f"{name}.batch_size"
+        with enough_memory(self.run.recipe.name, f"lower {keys}, or shorten {name}.max_length"):
             self.train(resume_from_checkpoint=str(found[1]) if found else None)
-        except torch.cuda.OutOfMemoryError as error:
-            name = self.section
-            by_micro_batch = name in ("sft", *PREFERENCE_METHODS)
-            keys = f"{name}.micro_batch or set {name}.gradient_checkpointing" if by_micro_batch else "reward.batch_size"
-            raise TrainingError(
-                f"The GPU's memory does not suffice ({str(error).split('.')[0]}): lower {keys}, or shorten "
-                f"{name}.max_length, and go on with --resume."
-            ) from error
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One forward and backward pass; the weights are still sound when this raises."""

@@ -10,6 +10,7 @@ from sawyer.cli import feedback, keys, models
 from sawyer.cli.evaluate import evaluate
 from sawyer.cli.methods import compare_methods
 from sawyer.cli.options import HomeOption, RecipeArgument, SetOption
+from sawyer.cli.plan import plan
 from sawyer.cli.reward_report import reward_report
 from sawyer.cli.rounds import round_
 from sawyer.errors import SawyerError
@@ -28,6 +29,7 @@ app.add_typer(keys.app, name="keys")
 app.command()(evaluate)
 app.command()(compare_methods)
 app.command()(reward_report)
+app.command()(plan)
 app.command("round")(round_)
 
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]

@@ -28,7 +28,9 @@ class Matrix:
     """A frozen weight ``[out, in]``, on a CPU packed by oneDNN: with few rows several times quicker than as it lies."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        # oneDNN takes float16 on few processors alone.
+        fits = weight.dtype != torch.float16 and torch.backends.mkldnn.is_available()
+        self.packed = weight.device.type == "cpu" and fits
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS) if self.packed else weight
         self._bias = bias
 

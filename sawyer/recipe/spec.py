@@ -117,6 +117,7 @@ class ServeSpec(Spec):
     max_tokens: Positive = 96
     temperature: float = Field(0.7, ge=0, le=2)
     top_p: float = Field(0.95, gt=0, le=1)
+    max_rows: Positive = Field(24, description="replies made at a time; each may hold model.context tokens of memory")
     examples: list[str] = Field(
         default_factory=lambda: [
             "Who are you?",
@@ -136,6 +137,8 @@ class Recipe(Spec):
     threads: Positive | None = Field(None, description="CPU threads; default: all cores")
     shipped: str | None = Field(None, description="folder of the package with base/ sft/ rlf/ reward/, used until "
                                                   "a run of your own has made newer versions")  # fmt: skip
+    gpu: str | None = Field(None, description="card it is made for, by memory or name (24GB, T4): what `sawyer plan` "
+                                              "plans for")  # fmt: skip
     model: ModelSpec = ModelSpec()
     lora: LoraSpec = LoraSpec()
     base: BaseSpec | None = None

@@ -14,6 +14,7 @@ from sawyer.progress import note, progress
 from sawyer.recipe import Recipe
 from sawyer.runs import Run
 from sawyer.scoring import Reward
+from train.memory import enough_memory
 from train.ppo.actor import Actor
 from train.ppo.maths import KlController, explained_variance, gae, kl_k1, linear_decay, token_rewards, whiten
 from train.ppo.outcome import finish
@@ -22,6 +23,9 @@ from train.ppo.rollout import collect, describe
 from train.ppo.state import load_state, save_state
 from train.ppo.update import Learner, Update, summarise
 from train.ppo.watch import Finding, examine
+
+TOO_MANY = "lower ppo.batch_size (with ppo.minibatch_size), ppo.max_new_tokens or ppo.max_prompt"
+TOO_WIDE = "lower ppo.micro_batch or set ppo.gradient_checkpointing"
 
 
 def train_ppo(
@@ -75,7 +79,8 @@ def train_ppo(
             seed = row_seed(recipe.seed, step)
             # 1. Answer prompts with the policy as it is, score the replies, measure every token.
             asked = tasks.deal(step, spec.batch_size, recipe.seed, each=spec.group_size)
-            rollout = collect(actor, reward, asked, spec, seed=seed)
+            with enough_memory(recipe.name, TOO_MANY):
+                rollout = collect(actor, reward, asked, spec, seed=seed)
             release_memory()
             collected = time.perf_counter()
             # 2. Rewards per token, advantages and returns; whitening over the whole rollout.
@@ -87,7 +92,7 @@ def train_ppo(
             # 3. Several epochs of clipped updates; they end when the policy has moved far enough.
             learner.set_rate(linear_decay(step, spec.steps))
             updates: list[Update] = []
-            with actor.learning():
+            with actor.learning(), enough_memory(recipe.name, TOO_WIDE):
                 for epoch in range(spec.epochs):
                     for parts in rollout.minibatches(epoch, spec.minibatch_size // spec.micro_batch, seed):
                         updates.append(learner.step(rollout, parts, advantages, returns))

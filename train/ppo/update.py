@@ -1,5 +1,6 @@
 """The update of PPO: clipped losses over micro-batches, gradient accumulation, one optimiser step a minibatch."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,10 @@ class Learner:
         self.rates = [spec.lr, spec.value_lr or spec.lr]
         groups = [{"params": adapter, "lr": self.rates[0]}, {"params": head, "lr": self.rates[1]}]
         self.optimizer = _optimizer_class(spec)(groups, eps=1e-5, weight_decay=0.0)
+        # In float16 the gradients of unlikely words are 0 unless the loss is scaled (Micikevicius et al. 2018). The
+        # scale is no part of a checkpoint: a resumed run finds it again within a few steps.
+        half = actor.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(actor.policy.device.type, enabled=half)
 
     def set_rate(self, share: float) -> None:
         """Set the learning rates to ``share`` of the recipe's."""
@@ -62,20 +67,23 @@ class Learner:
         for index in parts:
             surrogate, value, value_clipped, difference = self._losses(rollout, index, advantages, returns)
             # Sums over the minibatch's tokens: every token weighs the same, however micro-batches fall (detail 13).
-            ((surrogate.loss + spec.value_coefficient * value) / tokens).backward()
+            self.scaler.scale((surrogate.loss + spec.value_coefficient * value) / tokens).backward()
             terms = (surrogate.loss, value, surrogate.clipped, value_clipped, surrogate.ratio, surrogate.approx_kl)
             sums += torch.tensor([float(term.detach()) for term in terms], dtype=torch.float64)
             gap = max(gap, difference)
         policy, value_mean, clipped, value_clips, ratio, approx_kl = (sums / tokens).tolist()
+        self.scaler.unscale_(self.optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.grad_norm))
-        if not all(map(torch.isfinite, torch.tensor([policy, value_mean, norm]))):
+        told = [policy, value_mean, *([] if self.scaler.is_enabled() else [norm])]  # a scale too large is lowered
+        if not all(map(math.isfinite, told)):
             raise TrainingError(
                 f"PPO's loss is not finite (policy {policy}, value {value_mean}, gradient norm {norm}). The "
                 "checkpoints so far are kept; lower ppo.lr, or set model.dtype to float32."
             )
         skipped = spec.target_kl is not None and approx_kl > spec.target_kl
         if not skipped:
-            self.optimizer.step()
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
         return Update(policy, value_mean, clipped, value_clips, ratio, approx_kl, gap, norm, skipped)
 
     def _losses(

@@ -46,9 +46,7 @@ class Image:
         """A shell command that runs ``command`` inside as the user of the moment."""
         said = [f"{key}={value}" for key, value in (self.env | env).items()]
         inner = f"cd {self.folder} && exec {shlex.join(command)}"
-        return shlex.join(
-            ["chroot", f"--userspec={self.user}", str(self.root), "env", "-i", *said, "sh", "-c", inner]
-        )
+        return shlex.join(["chroot", f"--userspec={self.user}", str(self.root), "env", "-i", *said, "sh", "-c", inner])
 
 
 def in_namespace(script: str, *more: str) -> int:

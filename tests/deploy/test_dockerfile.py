@@ -86,7 +86,7 @@ def test_dockerignore_keeps_what_is_copied_and_drops_state_and_secrets():
 def test_parser_reads_continued_lines_comments_and_stages():
     from tests.deploy.dockerfile import read_stages
 
-    read = read_stages("FROM a:1.0 AS x\n# no\nRUN one \\\n && two\nFROM x AS y\nCOPY --from=x /a /b\nCMD [\"p\", \"q\"]\n")
+    read = read_stages('FROM a:1.0 AS x\n# no\nRUN one \\\n && two\nFROM x AS y\nCOPY --from=x /a /b\nCMD ["p", "q"]\n')
     assert read["x"].all("RUN")[0].text.split() == ["one", "&&", "two"]
     assert [stage.name for stage in needed(read, "y")] == ["x", "y"]
     assert copy_source(read["y"].all("COPY")[0]) == "x" and read["y"].all("CMD")[0].words() == ["p", "q"]

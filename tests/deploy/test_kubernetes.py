@@ -78,14 +78,18 @@ def test_volumes_mounted_are_declared_and_claimed():
         templates = {claim["metadata"]["name"] for claim in PODS[name]["spec"].get("volumeClaimTemplates", [])}
         for container in containers(name):
             assert {mount["name"] for mount in container["volumeMounts"]} <= set(own) | templates
-        used = {volume["persistentVolumeClaim"]["claimName"] for volume in own.values() if "persistentVolumeClaim" in volume}
+        used = {
+            volume["persistentVolumeClaim"]["claimName"] for volume in own.values() if "persistentVolumeClaim" in volume
+        }
         assert used <= claims
 
 
 def test_probes_ask_what_the_server_answers_at_its_port():
     container = pod("sawyer")["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports["http"] == int(stages()["runtime"].all("EXPOSE")[0].text) == check_command(container["command"])["port"]
+    assert (
+        ports["http"] == int(stages()["runtime"].all("EXPOSE")[0].text) == check_command(container["command"])["port"]
+    )
     asked = {probe: container[f"{probe}Probe"]["httpGet"] for probe in ("startup", "liveness", "readiness")}
     assert {get["port"] for get in asked.values()} == {"http"}
     assert {probe: get["path"] for probe, get in asked.items()} == {

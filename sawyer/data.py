@@ -294,8 +294,6 @@ def _unreadable(source: DataSource, file: Path | None, error: Exception) -> str:
     if file is not None:
         return f"The data file {file} cannot be read: {reason}. It must be UTF-8 JSON lines, JSON, CSV or Parquet."
     told = hub.cure(source.name, error, key="name", kind="dataset")
-    return (
-        f"The data source {source.name} is no local file, not under SAWYER_DATA "
-        f"({os.environ.get('SAWYER_DATA') or 'not set'}), and could not be read from the hub. "
-        + (told or f"{reason}. Check the name, or give a local path.")
-    )
+    where = f"not under SAWYER_DATA ({os.environ.get('SAWYER_DATA') or 'not set'})"
+    said = told or f"{reason}. Check the name, or give a local path."
+    return f"The data source {source.name} is no local file, {where}, and could not be read from the hub. {said}"

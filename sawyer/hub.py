@@ -60,10 +60,10 @@ def cure(name: str, error: BaseException, *, key: str, kind: Kind = "model") -> 
     status = answered.response.status_code if isinstance(answered, errors.HfHubHTTPError) else None
     if status in (401, 403):
         return _refused()
-    if _offline():
+    if _offline() and any_of(OSError):  # OfflineModeIsEnabled and LocalEntryNotFoundError among them
         return (
-            f"HF_HUB_OFFLINE is set and {_cache()} does not hold it. On a machine with a network: `{_fetch(name, kind)}`; "
-            f"then copy the cache here, or give the path of a folder in {key}."
+            f"HF_HUB_OFFLINE is set and {_cache()} does not hold it. On a machine with a network: "
+            f"`{_fetch(name, kind)}`; then copy the cache here, or give the path of a folder in {key}."
         )
     if status == 429 or (status or 0) >= 500:
         return f"The hub answered {status}: try again later. {_KEPT}"
@@ -102,8 +102,8 @@ def _gated(name: str, kind: Kind) -> str:
     if get_token() is None:
         return f"{first}. Then {_token_hint()}"
     return (
-        f"{first}, with the account that your token belongs to; some owners confirm by hand, which takes hours or days. "
-        "A fine-grained token also needs the permission to read public gated repositories."
+        f"{first}, with the account that your token belongs to; some owners confirm by hand, which takes hours or "
+        "days. A fine-grained token also needs the permission to read public gated repositories."
     )
 
 

@@ -112,8 +112,8 @@ def explain_missing(what: str, name: str | Path, key: str, error: Exception) -> 
     if "trust_remote_code" in reason:
         return (
             f"The {what} {str(name)!r} comes with Python code of its own, which is not run unless the recipe says so. "
-            "Read that code first; then model.trust_remote_code: true allows it for the backbone and its tokenizer. Pin "
-            "what you have read with model.revision. Classifiers with code of their own are not loaded."
+            "Read that code first; then model.trust_remote_code: true allows it for the backbone and its tokenizer. "
+            "Pin what you have read with model.revision. Classifiers with code of their own are not loaded."
         )
     if Path(name).is_dir():
         return explain_unreadable(what, Path(name), error)

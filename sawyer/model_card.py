@@ -42,12 +42,14 @@ def card(publication: "Publication", report: dict[str, Any] | None) -> str:
     recipe, version = publication.recipe, publication.version
     parts = [
         f"# {recipe.name}: {version.ref}",
-        f"{recipe.description}\n\nThis is {ABOUT[version.stage]}. Made by SAWYER {__version__} on {version.created:%Y-%m-%d}.",
+        f"{recipe.description}\n\nThis is {ABOUT[version.stage]}. Made by SAWYER {__version__} on "
+        f"{version.created:%Y-%m-%d}.",
         "## Use\n\n```python\n" + _use(publication) + "\n```\n\nsafetensors only; no code comes with it.",
         "## Training\n\n" + _training(publication),
         "## Evaluation\n\n" + _evaluation(report),
-        "## Limits\n\nA higher reward is not always a better answer, and what it says may be wrong. Its licence is subject to "
-        "those of its backbone and of its data, which are not recorded here: fill in `license` above before others use it.",
+        "## Limits\n\nA higher reward is not always a better answer, and what it says may be wrong. Its licence is "
+        "subject to those of its backbone and of its data, which are not recorded here: fill in `license` above before "
+        "others use it.",
     ]
     return f"---\n{yaml.safe_dump(_metadata(publication), sort_keys=False)}---\n\n" + "\n\n".join(parts) + "\n"
 

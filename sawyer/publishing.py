@@ -59,9 +59,9 @@ def plan(recipe: Recipe, version: Version, repo: str, backbone: str | None = Non
     named = backbone or recipe.model.backbone
     if named is None or not _REPO.fullmatch(named) or Path(named).is_dir():
         raise UsageError(
-            f"{version.ref} is an adapter on {'a base trained here' if named is None else f'the folder {named}'}, which "
-            f"nobody else has. Push that base first (`sawyer models push {recipe.name} base OWNER/NAME`), then name it "
-            "here with --backbone OWNER/NAME."
+            f"{version.ref} is an adapter on {'a base trained here' if named is None else f'the folder {named}'}, "
+            f"which nobody else has. Push that base first (`sawyer models push {recipe.name} base OWNER/NAME`), then "
+            "name it here with --backbone OWNER/NAME."
         )
     return Publication(recipe, version, repo, named)
 

@@ -146,7 +146,7 @@ def test_what_ends_a_download_is_told_and_that_it_goes_on(error, told, monkeypat
 def test_errors_that_are_not_the_hubs_pass_or_keep_their_reason():
     with pytest.raises(ZeroDivisionError), reading("backbone", "some/model", "model.backbone"):
         raise ZeroDivisionError
-    with pytest.raises(ModelError, match="odd shape. Check the name, or give the path"), \
+    with pytest.raises(ModelError, match=r"odd shape\. Check the name, or give the path"), \
             reading("backbone", "some/model", "model.backbone"):  # fmt: skip
         raise ValueError("odd shape")
 

@@ -6,7 +6,8 @@
 
 DIR stands for the official Python image, whose interpreter lies elsewhere but is of the same version. Every RUN line
 runs in a chroot as the Dockerfile says, COPY obeys .dockerignore. Then the target's CMD runs as its USER, on a root
-that cannot be written except in its volumes and /tmp, without a network; its HEALTHCHECK must pass, SIGTERM end it with 0.
+that cannot be written except in its volumes and /tmp, without a network; its HEALTHCHECK must pass, SIGTERM must end it
+with 0.
 Needs root and Linux. ``--env`` and ``--bind`` let pip find a mirror; nothing of them stays in the Dockerfile.
 """
 

@@ -1,18 +1,22 @@
 """The Kubernetes manifests: what an admission controller and a rollout would find wrong."""
 
+import os
+import signal
+import subprocess
 from typing import Any
 
 import pytest
 import yaml
 
 from sawyer import __version__
+from sawyer.recipe import load_recipe
 from tests.deploy.checks import check_command, is_read, pinned, stages, volumes
 from tests.deploy.dockerfile import ROOT
 
 FOLDER = ROOT / "docs/deploy"
 DOCUMENTS: list[dict[str, Any]] = [
     document
-    for file in sorted((FOLDER / "kubernetes").glob("*.yaml"))
+    for file in [*sorted((FOLDER / "kubernetes").glob("*.yaml")), FOLDER / "jobs/train.yaml"]
     for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))
 ]
 SECRET = yaml.safe_load((FOLDER / "secret.example.yaml").read_text(encoding="utf-8"))
@@ -31,13 +35,14 @@ def test_there_is_what_a_deployment_needs():
     kinds = sorted((doc["kind"], doc["metadata"]["name"]) for doc in DOCUMENTS)
     assert kinds == [
         ("Deployment", "sawyer"),
+        ("Job", "sawyer-train"),
         ("PersistentVolumeClaim", "sawyer-models"),
         ("PersistentVolumeClaim", "sawyer-state"),
         ("Service", "sawyer"),
         ("Service", "sawyer-db"),
         ("StatefulSet", "sawyer-db"),
     ]
-    assert all(doc["apiVersion"] in ("v1", "apps/v1") for doc in DOCUMENTS)
+    assert all(doc["apiVersion"] in ("v1", "apps/v1", "batch/v1") for doc in DOCUMENTS)
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -50,7 +55,7 @@ def test_pods_run_restricted(name):
     for container in containers(name):
         own = container["securityContext"]
         assert own["allowPrivilegeEscalation"] is False and own["capabilities"] == {"drop": ["ALL"]}
-        if name == "sawyer":
+        if name != "sawyer-db":
             assert own["readOnlyRootFilesystem"] is True
 
 
@@ -115,7 +120,7 @@ def test_environment_is_read_and_secrets_come_from_the_secret():
     known = set(SECRET["stringData"])
     for name in PODS:
         for entry in [entry for container in containers(name) for entry in container.get("env", [])]:
-            if name == "sawyer":
+            if name != "sawyer-db":
                 assert is_read(entry["name"]), entry
             if "valueFrom" in entry:
                 reference = entry["valueFrom"]["secretKeyRef"]
@@ -141,4 +146,41 @@ def test_services_find_their_pods_and_ports():
         named = {port["name"] for container in pod(found[0])["containers"] for port in container["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= named
     for name, doc in PODS.items():
+        if doc["kind"] == "Job":  # makes its own
+            continue
         assert doc["spec"]["selector"]["matchLabels"] == doc["spec"]["template"]["metadata"]["labels"], name
+
+
+def test_the_training_job_goes_on_after_it_was_killed_and_has_a_gpu():
+    container = pod("sawyer-train")["containers"][0]
+    assert container["image"] == f"sawyer:{__version__}-cuda"
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert pod("sawyer-train")["restartPolicy"] == "OnFailure"
+    told = check_command(container["command"])
+    assert told["resume"] is True
+    load_recipe(str(told["recipe"]))
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == volumes() | {"/tmp"}
+
+
+def test_the_slurm_job_is_one_process_that_is_queued_again(tmp_path):
+    """Run by a shell, with stand-ins for srun and scontrol that say how they were called."""
+    script = FOLDER / "jobs/train.slurm"
+    asked = [line.removeprefix("#SBATCH ") for line in script.read_text().splitlines() if line.startswith("#SBATCH")]
+    assert {"--ntasks=1", "--gres=gpu:1", "--requeue"} <= set(asked)
+    for name in ("srun", "scontrol"):
+        (tmp_path / name).write_text(
+            f'#!/bin/sh\necho {name} $SAWYER_HOME "$@"; [ {name} = scontrol ] || sleep $PAUSE\n'
+        )
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "7"}
+    done = subprocess.run(["bash", str(script), "tiny"], env=env | {"PAUSE": "0"}, capture_output=True, text=True)
+    command = f"srun {tmp_path}/.sawyer .venv/bin/sawyer pipeline tiny --resume"
+    assert (done.returncode, done.stdout.strip()) == (0, command), done.stderr
+    assert check_command(["sawyer", *command.split()[3:]])["resume"] is True
+    with subprocess.Popen(
+        ["bash", str(script)], env=env | {"PAUSE": "30"}, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as job:
+        assert job.stdout is not None and "llama2-7b" in job.stdout.readline()
+        job.send_signal(signal.SIGUSR1)
+        assert job.stdout.readline().split() == ["scontrol", f"{tmp_path}/.sawyer", "requeue", "7"]
+        os.killpg(job.pid, signal.SIGKILL)

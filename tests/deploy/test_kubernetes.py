@@ -36,13 +36,14 @@ def test_there_is_what_a_deployment_needs():
     assert kinds == [
         ("Deployment", "sawyer"),
         ("Job", "sawyer-train"),
+        ("NetworkPolicy", "sawyer-db"),
         ("PersistentVolumeClaim", "sawyer-models"),
         ("PersistentVolumeClaim", "sawyer-state"),
         ("Service", "sawyer"),
         ("Service", "sawyer-db"),
         ("StatefulSet", "sawyer-db"),
     ]
-    assert all(doc["apiVersion"] in ("v1", "apps/v1", "batch/v1") for doc in DOCUMENTS)
+    assert all(doc["apiVersion"] in ("v1", "apps/v1", "batch/v1", "networking.k8s.io/v1") for doc in DOCUMENTS)
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -149,6 +150,16 @@ def test_services_find_their_pods_and_ports():
         if doc["kind"] == "Job":  # makes its own
             continue
         assert doc["spec"]["selector"]["matchLabels"] == doc["spec"]["template"]["metadata"]["labels"], name
+
+
+def test_nobody_but_the_server_reaches_the_database():
+    (policy,) = [doc["spec"] for doc in DOCUMENTS if doc["kind"] == "NetworkPolicy"]
+    labels = {name: doc["spec"]["template"]["metadata"]["labels"] for name, doc in PODS.items()}
+    assert policy["podSelector"]["matchLabels"] == labels["sawyer-db"]
+    assert policy["ingress"][0]["from"] == [{"podSelector": {"matchLabels": labels["sawyer"]}}]
+    assert policy["ingress"][0]["ports"][0]["port"] in {
+        port["name"] for port in pod("sawyer-db")["containers"][0]["ports"]
+    }
 
 
 def test_the_training_job_goes_on_after_it_was_killed_and_has_a_gpu():

@@ -33,7 +33,8 @@ check: setup
 	$(BIN)/mypy sawyer/types sawyer/errors.py sawyer/home.py sawyer/recipe sawyer/data_formats.py sawyer/runs.py \
 	  sawyer/plan sawyer/cli/plan.py \
 	  sawyer/store sawyer/registry.py sawyer/rounds sawyer/simulated.py sawyer/preferences sawyer/estimates.py \
-	  sawyer/curation sawyer/importing.py sawyer/argilla.py sawyer/lines.py sawyer/quiet.py sawyer/evaluation/stats.py \
+	  sawyer/curation sawyer/hub.py sawyer/importing.py sawyer/argilla.py sawyer/lines.py sawyer/model_card.py \
+	  sawyer/processes.py sawyer/publishing.py sawyer/quiet.py sawyer/evaluation/stats.py \
 	  sawyer/evaluation/text_metrics.py train/ppo/maths.py train/method_table.py train/round/votes.py serve/access.py \
 	  serve/admin serve/drain.py serve/hosts.py serve/keys.py serve/limits.py serve/lineup.py serve/logs.py \
 	  serve/board_api.py serve/rounds_api.py ui/board ui/review ui/chat.py ui/connection.py ui/handlers.py \

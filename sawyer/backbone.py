@@ -7,7 +7,7 @@ import torch
 
 from sawyer.compute import compute_dtype, has_fast_bf16
 from sawyer.errors import ModelError
-from sawyer.loading import explain_missing, explain_unreadable, refuse_pickle
+from sawyer.loading import reading, refuse_pickle
 from sawyer.recipe import ModelSpec
 
 
@@ -35,14 +35,8 @@ def load_backbone(name: str, config: Any, spec: ModelSpec, device: torch.device)
             bnb_4bit_compute_dtype=compute_dtype(spec, device) if options["dtype"] == "auto" else options["dtype"],
         )
         options["device_map"] = {"": device}
-    try:
+    with reading("backbone", name, "model.backbone"):
         model = kind.from_pretrained(name, revision=spec.revision, **options)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise ModelError(explain_missing("backbone", name, "model.backbone", error)) from error
-    except Exception as error:  # see Policy.load_adapter
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise ModelError(explain_unreadable("backbone", Path(name), error)) from error
     model.requires_grad_(False)
     head = model.get_output_embeddings()
     if head is not None:  # the last position of every row is a slice: torch would copy the head's weight for each row

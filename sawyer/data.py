@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sawyer import hub
 from sawyer.data_formats import REFERENCES, Message, conversation_of, pair_of, prompt_of, rated_of, text_of
 from sawyer.errors import DataError
 from sawyer.lines import read_lines
@@ -211,8 +212,8 @@ def _table(source: DataSource, file: Path | None) -> tuple[list[str], Iterable[d
             table = datasets.load_dataset(_kind(file), data_files={"train": str(file)}, split="train")
         else:
             table = datasets.load_dataset(source.name, source.subset, split=source.split, revision=source.revision)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(_unreadable(source, file, error.__cause__ or error)) from error
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError, *hub.error_kinds()) as error:
+        raise DataError(_unreadable(source, file, error)) from error
     return table.column_names, table
 
 
@@ -288,12 +289,11 @@ def _fields_of(records: list[dict[str, Any]]) -> str:
     return f" (their fields: {', '.join(records[0])})" if records else ""
 
 
-def _unreadable(source: DataSource, file: Path | None, error: BaseException) -> str:
-    reason = " ".join(str(error).split())[:300]
+def _unreadable(source: DataSource, file: Path | None, error: Exception) -> str:
+    reason = " ".join(str(error.__cause__ or error).split())[:300]
     if file is not None:
         return f"The data file {file} cannot be read: {reason}. It must be UTF-8 JSON lines, JSON, CSV or Parquet."
-    return (
-        f"The data source {source.name} is no local file, not under SAWYER_DATA "
-        f"({os.environ.get('SAWYER_DATA') or 'not set'}), and could not be read from the hub: {reason}. "
-        "Check the name, accept the dataset's terms and set HF_TOKEN if it is gated, or give a local path."
-    )
+    told = hub.cure(source.name, error, key="name", kind="dataset")
+    where = f"not under SAWYER_DATA ({os.environ.get('SAWYER_DATA') or 'not set'})"
+    said = told or f"{reason}. Check the name, or give a local path."
+    return f"The data source {source.name} is no local file, {where}, and could not be read from the hub. {said}"

@@ -1,11 +1,12 @@
 """Finding and reading model files: configs and tokenizers, safetensors only, and errors that say what to do."""
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sawyer import hub
 from sawyer.errors import ModelError
 from sawyer.recipe import ModelSpec
 
@@ -32,10 +33,8 @@ def load_config(name: str | Path, spec: ModelSpec) -> Any:
     from transformers import AutoConfig
 
     _check_folder(name, "config.json", "model.backbone")
-    try:
+    with reading("backbone", name, "model.backbone"):
         config = AutoConfig.from_pretrained(str(name), revision=spec.revision, trust_remote_code=spec.trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(explain_missing("backbone", name, "model.backbone", error)) from error
     zero_dropout(config)
     return config
 
@@ -48,8 +47,15 @@ def zero_dropout(config: Any) -> None:
 
 
 def load_tokenizer(name: str | Path, spec: ModelSpec) -> Any:
-    """Load a tokenizer that pads on the left. Raises ModelError when it is not to be had."""
-    try:
+    """Load a tokenizer that pads on the left, at the revision of its own repository.
+
+    Raises:
+        ModelError: it is not to be had.
+    """
+    key, revision = (
+        ("model.tokenizer", spec.tokenizer_revision) if spec.tokenizer else ("model.backbone", spec.revision)
+    )
+    with reading("tokenizer", name, key):
         if _is_plain_tokenizer(Path(name)):
             from transformers import PreTrainedTokenizerFast
 
@@ -58,10 +64,8 @@ def load_tokenizer(name: str | Path, spec: ModelSpec) -> Any:
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(
-                str(name), revision=spec.revision, trust_remote_code=spec.trust_remote_code, padding_side="left"
+                str(name), revision=revision, trust_remote_code=spec.trust_remote_code, padding_side="left"
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(explain_missing("tokenizer", name, "model.tokenizer", error)) from error
     if tokenizer.pad_token_id is None:
         # Masks come from lengths, so any id may fill; no token is added to a foreign vocabulary.
         tokenizer.pad_token = tokenizer.eos_token
@@ -82,23 +86,42 @@ def _is_plain_tokenizer(folder: Path) -> bool:
     return plain and (folder / "tokenizer.json").is_file()
 
 
+@contextmanager
+def reading(what: str, name: str | Path, key: str) -> Iterator[None]:
+    """Inside, a model's files are read from the hub or a folder; what goes wrong comes out as a ModelError.
+
+    Args:
+        what: the thing in words, such as ``backbone``.
+        key: the recipe's key that named it.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+        raise ModelError(explain_missing(what, name, key, error)) from error
+    except Exception as error:  # safetensors does not export its exception type; httpx's are no OSErrors
+        if type(error).__name__ == "SafetensorError":
+            raise ModelError(explain_unreadable(what, Path(name), error)) from error
+        if isinstance(error, hub.error_kinds()):
+            raise ModelError(explain_missing(what, name, key, error)) from error
+        raise
+
+
 def explain_missing(what: str, name: str | Path, key: str, error: Exception) -> str:
-    """One paragraph for a model that cannot be loaded: absent, gated, offline or broken."""
+    """One paragraph for a model that cannot be loaded: absent, gated, offline, broken, or with code of its own."""
     reason = " ".join(str(error).split())
-    lower = reason.lower()
+    if "trust_remote_code" in reason:
+        return (
+            f"The {what} {str(name)!r} comes with Python code of its own, which is not run unless the recipe says so. "
+            "Read that code first; then model.trust_remote_code: true allows it for the backbone and its tokenizer. "
+            "Pin what you have read with model.revision. Classifiers with code of their own are not loaded."
+        )
     if Path(name).is_dir():
         return explain_unreadable(what, Path(name), error)
-    if "gated" in lower or "401" in lower or "403" in lower:
-        cure = (
-            f"Accept its terms on its page of the hub, make a token under your account settings, and set HF_TOKEN "
-            f"or run `hf auth login`. {'A token is set.' if os.environ.get('HF_TOKEN') else 'No HF_TOKEN is set.'}"
-        )
-    else:
-        cure = (
-            f"Check the name, or give the path of a folder in {key}. Without network access, models must lie on the "
-            "disk or in the hub cache."
-        )
-    return f"The {what} {str(name)!r} could not be loaded: {reason[:240]}. {cure}"
+    told = hub.cure(str(name), error, key=key)
+    if told is None:
+        told = f"Check the name, or give the path of a folder in {key}."
+        return f"The {what} {str(name)!r} could not be loaded: {reason[:240]}. {told}"
+    return f"The {what} {str(name)!r} could not be loaded from the hub. {told}"
 
 
 def explain_unreadable(what: str, folder: Path, error: Exception) -> str:

@@ -55,6 +55,38 @@ def test_wrong_use_ends_with_2_and_says_what_to_do(arguments, message):
     assert message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["train", "ppo", "tiny"], ["pipeline", "tiny"], ["round", "tiny"]])
+def test_training_as_one_of_several_processes_is_refused_and_nothing_is_written(arguments, tmp_path):
+    launched = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+    done = sawyer(*arguments, "--home", str(tmp_path), **launched)
+    assert done.returncode == 2, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "one of 2 processes that a launcher started (WORLD_SIZE)" in said and "nf4" in said
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "refused"),
+    [
+        ({}, False),
+        ({"WORLD_SIZE": "1", "LOCAL_RANK": "0"}, False),
+        ({"WORLD_SIZE": "8"}, False),  # a cluster's own word, without a launcher
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "0"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, True),
+        ({"WORLD_SIZE": "8", "PMI_SIZE": "3"}, True),
+    ],
+)
+def test_what_a_launcher_says_is_understood(environment, refused):
+    from sawyer.errors import UsageError
+    from sawyer.processes import require_one_process
+
+    if not refused:
+        require_one_process(environment)
+        return
+    with pytest.raises(UsageError, match="processes that a launcher started"):
+        require_one_process(environment)
+
+
 def test_a_recipe_without_a_reward_model_is_trained_and_not_evaluated(tmp_path):
     (tmp_path / "small.yaml").write_text(
         "name: small\nmodel: {context: 64, dtype: float32}\n"

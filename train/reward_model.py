@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from sawyer.compute import autocast, compute_dtype, pick_device, set_threads
 from sawyer.data import Pair, load_pairs
 from sawyer.errors import ModelError, TrainingError
-from sawyer.loading import explain_missing, explain_unreadable, refuse_pickle
+from sawyer.loading import reading, refuse_pickle
 from sawyer.recipe import Recipe, RewardSpec
 from sawyer.runs import Run, write_json
 from sawyer.scoring import longest_input, reward_text
@@ -122,23 +122,20 @@ def load_classifier(
     told = transformers_logging.get_verbosity()
     # Otherwise it reports at length that the head is new, which is the point.
     transformers_logging.set_verbosity_error()
+    # Said, because transformers would ask on the terminal whether to run a repository's code.
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(start, revision=revision)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            start,
-            revision=revision,
-            num_labels=len(labels),
-            dtype=torch.float32,
-            use_safetensors=True,
-            # A classifier of other labels lends its encoder and gets a new head.
-            ignore_mismatched_sizes=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(explain_missing("reward model", start, f"{section}.model", error)) from error
-    except Exception as error:  # safetensors does not export its exception type
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise ModelError(explain_unreadable("reward model", Path(start), error)) from error
+        with reading("reward model", start, f"{section}.model"):
+            tokenizer = AutoTokenizer.from_pretrained(start, **options)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                start,
+                num_labels=len(labels),
+                dtype=torch.float32,
+                use_safetensors=True,
+                # A classifier of other labels lends its encoder and gets a new head.
+                ignore_mismatched_sizes=True,
+                **options,
+            )
     finally:
         transformers_logging.set_verbosity(told)
     if tokenizer.pad_token_id is None or not tokenizer.is_fast:

@@ -62,6 +62,38 @@ def rollback(
     _print_changes(before, _current(registry))
 
 
+@app.command()
+def push(
+    recipe: RecipeArgument,
+    version: Annotated[str, typer.Argument(help="stage or stage@number: sft, rlf@3, base, reward.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The hub's repository; made if absent.")],
+    backbone: Annotated[
+        str | None, typer.Option(help="Hub id of an adapter's base, where the recipe trains its own.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public; otherwise private.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the folder that would be pushed, list it, end.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Publish a version as a model repository: weights, card, report. The token: HF_TOKEN or `hf auth login`."""
+    from sawyer.home import Home
+    from sawyer.publishing import plan, write_repo
+    from sawyer.publishing import push as push_folder
+    from sawyer.recipe import load_recipe
+    from sawyer.registry import Registry
+
+    loaded, place = load_recipe(recipe), Home.find(home).ensure()
+    publication = plan(loaded, Registry.of(loaded, place).get(version), repository, backbone)
+    folder = write_repo(publication, place)
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        typer.echo(f"{file.stat().st_size:>14,}  {file.relative_to(folder)}")
+    if dry_run:
+        typer.echo(f"{publication.version.ref} is in {folder}. Nothing was pushed.")
+        return
+    typer.echo(f"Pushed: {push_folder(publication, folder, private=not public)}")
+
+
 def _registry(recipe: str, home: Path | None) -> "Registry":
     from sawyer.home import Home
     from sawyer.recipe import load_recipe

@@ -37,8 +37,10 @@ def round_(
 ) -> None:
     """Learn from the votes: reward model, new rlf, evaluation, gate. Exit code 3: the gate refused it."""
     from sawyer.home import Home
+    from sawyer.processes import require_one_process
     from sawyer.recipe import load_recipe
 
+    require_one_process()
     where = Home.find(home).ensure()
     if begun is not None and lock is not None:
         _go_on(where, recipe, begun, lock)

@@ -11,6 +11,7 @@ from rich.console import Console
 from sawyer.cli.options import typed
 from sawyer.errors import UsageError
 from sawyer.home import Home
+from sawyer.processes import require_one_process
 from sawyer.recipe import Recipe, load_recipe
 from sawyer.registry import Registry
 
@@ -58,7 +59,11 @@ def alone(recipe: Recipe, home: Home) -> Iterator[None]:
     """Hold a lock on the recipe's runs: two trainings in one folder would destroy each other's checkpoints.
 
     The lock goes with the process, so that a killed run leaves none behind.
+
+    Raises:
+        UsageError: another training holds it, or a launcher started several processes for this one.
     """
+    require_one_process()
     folder = home.runs / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as lock:

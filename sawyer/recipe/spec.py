@@ -36,10 +36,11 @@ class ModelSpec(Spec):
     backbone: str | None = Field(None, description="hub id or folder; empty when the recipe's base section trains it")
     revision: str | None = Field(None, description="commit, tag or branch on the hub")
     tokenizer: str | None = Field(None, description="hub id or folder of the tokenizer; default: the backbone's")
+    tokenizer_revision: str | None = Field(None, description="of model.tokenizer, where that is given")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     quantization: Literal["none", "nf4"] = "none"
     context: Positive = Field(512, description="longest prompt plus reply, in tokens")
-    trust_remote_code: bool = False
+    trust_remote_code: bool = Field(False, description="run Python code that the backbone's repository brings")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     chat: ChatSpec = ChatSpec()
 

@@ -9,7 +9,7 @@ import torch
 
 from sawyer.data_formats import Message
 from sawyer.errors import ModelError
-from sawyer.loading import explain_missing, explain_unreadable, refuse_pickle, zero_dropout
+from sawyer.loading import reading, refuse_pickle, zero_dropout
 from sawyer.scoring.text import encode_pair, encode_single, reward_text
 
 Output = Literal["logit", "logprob", "probability"]
@@ -50,19 +50,15 @@ class ClassifierScorer:
 
         if Path(name).is_dir():
             refuse_pickle(Path(name))
-        try:
-            config = AutoConfig.from_pretrained(str(name), revision=revision)
+        # Said, because transformers would ask on the terminal whether to run a repository's code.
+        options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+        with reading("reward model", name, "ppo.reward"):
+            config = AutoConfig.from_pretrained(str(name), **options)
             zero_dropout(config)
-            self.tokenizer = AutoTokenizer.from_pretrained(str(name), revision=revision)
+            self.tokenizer = AutoTokenizer.from_pretrained(str(name), **options)
             model: Any = AutoModelForSequenceClassification.from_pretrained(
-                str(name), config=config, revision=revision, dtype=dtype, use_safetensors=True
+                str(name), config=config, dtype=dtype, use_safetensors=True, **options
             )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ModelError(explain_missing("reward model", name, "ppo.reward", error)) from error
-        except Exception as error:  # safetensors does not export its exception type
-            if type(error).__name__ != "SafetensorError":
-                raise
-            raise ModelError(explain_unreadable("reward model", Path(name), error)) from error
         self.model = model.to(device).eval().requires_grad_(False)
         self.device, self.batch_size = torch.device(device), batch_size
         self.index, self.output, self.reads = label_index(config, label, str(name)), output, reads

@@ -13,6 +13,7 @@ from typing import Any
 
 from sawyer.chat import ChatFormat
 from sawyer.errors import UsageError
+from sawyer.hub import error_kinds
 from sawyer.loading import load_tokenizer
 from sawyer.recipe import Recipe
 from sawyer.types import Stage
@@ -50,7 +51,7 @@ class Prompts:
         backbone = base or recipe.model.backbone
         assert backbone is not None, recipe.name
         tokenizer = load_tokenizer(recipe.model.tokenizer or backbone, recipe.model)
-        if recipe.t5 is not None or _is_encoder_decoder(backbone):
+        if recipe.t5 is not None or _is_encoder_decoder(backbone, recipe.model.revision):
             raise UsageError(
                 f"Recipe {recipe.name} has an encoder-decoder, whose adapters neither vLLM nor TGI serves. Use "
                 "--engine local."
@@ -126,16 +127,15 @@ class Prompts:
         return [token for token in ids if token in self._control]
 
 
-def _is_encoder_decoder(backbone: str | Path) -> bool:
+def _is_encoder_decoder(backbone: str | Path, revision: str | None) -> bool:
     """Read from the config alone: transformers' own reader imports torch."""
     file = Path(backbone) / "config.json"
     if not Path(backbone).is_dir():
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError
 
         try:
-            file = Path(hf_hub_download(str(backbone), "config.json"))
-        except (OSError, HfHubHTTPError):  # the tokenizer was to be had; vLLM or TGI know what the model is
+            file = Path(hf_hub_download(str(backbone), "config.json", revision=revision))
+        except (OSError, *error_kinds()):  # the tokenizer was to be had; vLLM or TGI know what the model is
             return False
     try:
         return bool(json.loads(file.read_text(encoding="utf-8")).get("is_encoder_decoder"))

@@ -75,27 +75,6 @@ def test_our_local_task_equals_the_harness_to_the_last_digit(
     assert len(values) == len(docs[task.config.test_split or "validation"])
 
 
-def test_log_likelihoods_are_those_of_our_own_scorer(data: Path, tiny_backbone: Path, spec: Any) -> None:
-    """A third way to the same numbers: the policy's own log-probabilities of the very tokens."""
-    pytest.importorskip("lm_eval")
-    from sawyer.logprobs import collate, response_logits, token_logprobs
-
-    policy = Policy.load(tiny_backbone, spec=spec)
-    model, task = harness.open_model(policy, "base", 4), harness.build_task("truthfulqa_mc2")
-    doc = local.truthfulqa()[0]
-    asked, answers = task.doc_to_text(doc), doc["mc2_targets"]["choices"]
-    whole = model.tok_encode(asked)
-    replies = [model.tok_encode(f"{asked} {answer}")[len(whole) :] for answer in answers]
-    prompt = whole[-200:]  # what is longer than this small model's context, the harness cuts on the left
-    batch = collate([prompt] * len(replies), replies, policy.chat.pad_id)
-    with policy.using("base") as ours:
-        logits, _ = response_logits(ours, batch)
-        told = token_logprobs(logits, batch.responses, 1.0).double()
-        theirs = model._loglikelihood_tokens([((asked, ""), prompt, ids) for ids in replies], disable_tqdm=True)
-    mine = [float(row[: len(ids)].sum()) for row, ids in zip(told, replies, strict=True)]
-    assert mine == pytest.approx([logprob for logprob, _ in theirs], abs=1e-3)
-
-
 def test_results_are_kept_and_compared(
     data: Path, policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,9 @@
     python benchmarks/everyday.py facts nano            # facts right; --json, or --wrong to read the others
 
 The prompts are ``tests/data/everyday.jsonl``, the rubric ``everyday_rubric.md`` beside it. A label is a reader's
-judgement by that rubric; ``labels.txt`` has a line ``e001 A ok`` for each reply of ``sheet.txt``. Replies are drawn as the recipe
-serves them. A fact is right when the reply is, but for case and punctuation, the sentence that other wordings of the
-question taught: a right answer in other words counts as wrong.
+judgement by that rubric; ``labels.txt`` has a line ``e001 A ok`` for each reply of ``sheet.txt``. Replies are drawn as
+the recipe serves them. A fact is right when the reply is, but for case and punctuation, the sentence that other
+wordings of the question taught: a right answer in other words counts as wrong.
 """
 
 import argparse

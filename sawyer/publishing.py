@@ -140,6 +140,7 @@ def push(publication: Publication, folder: Path, *, private: bool) -> str:
         raise UsageError(f"HF_HUB_OFFLINE is set: unset it to push. What would be pushed is in {folder}.")
     disable_progress_bars()
     api = HfApi(library_name="sawyer")
+    faults: tuple[type[BaseException], ...] = (OSError, ValueError, RuntimeError, *error_kinds())
     try:
         api.create_repo(publication.repo, private=private, exist_ok=True)
         done = api.upload_folder(
@@ -148,7 +149,7 @@ def push(publication: Publication, folder: Path, *, private: bool) -> str:
             commit_message=f"{publication.recipe.name}: {publication.version.ref}",
             delete_patterns=["*.safetensors", "*.json", "*.html", "*.png"],
         )
-    except (OSError, ValueError, RuntimeError, *error_kinds()) as error:
+    except faults as error:
         told = cure(publication.repo, error, key="the command") or " ".join(str(next(causes(error))).split())[:240]
         raise SawyerError(f"{folder} could not be pushed to {publication.repo}. {told}") from error
     return str(done.commit_url)

@@ -290,7 +290,9 @@ def _fields_of(records: list[dict[str, Any]]) -> str:
 
 
 def _unreadable(source: DataSource, file: Path | None, error: Exception) -> str:
-    reason = " ".join(str(error.__cause__ or error).split())[:300]
+    # datasets wraps what the reader said; our own reader of JSON lines names the line itself.
+    said_by = error if file is not None and _kind(file) == "jsonl" else error.__cause__ or error
+    reason = " ".join(str(said_by).split())[:300]
     if file is not None:
         return f"The data file {file} cannot be read: {reason}. It must be UTF-8 JSON lines, JSON, CSV or Parquet."
     told = hub.cure(source.name, error, key="name", kind="dataset")

@@ -29,6 +29,7 @@ SMALLER = [
     "reward.own_samples=8",
     "reward.text_steps=5",
     "reward.save_every=2",
+    "judge={own_samples: 0}",
     "ppo.steps=4",
     "ppo.save_every=1",
     "ppo.max_new_tokens=12",
@@ -131,7 +132,7 @@ def test_two_trainings_of_one_recipe_refuse_each_other(tmp_path: Path) -> None:
 
 
 def test_missing_stages_are_named(tmp_path: Path) -> None:
-    recipe, home = load_recipe("tiny"), Home(tmp_path / "home").ensure()
+    recipe, home = load_recipe("tiny", ["judge={own_samples: 0}"]), Home(tmp_path / "home").ensure()
     assert steps_of(recipe) == ["base", "sft", "reward", "judge", "ppo"]
     for step, parts, message in [
         ("sft", Parts(), "sawyer train base tiny"),

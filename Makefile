@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # A process for each of two cores, each with one thread: processes whose threads wait for each other's are far slower.
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-slow test-harness check format setup screenshots clean
+.PHONY: demo test test-slow test-long test-harness check format setup screenshots clean
 
 demo: setup
 	$(BIN)/sawyer demo --port $(PORT)
@@ -19,7 +19,11 @@ test: setup
 
 # What takes minutes: killing runs at random moments, training until something is learnt. Continuous integration runs it.
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m "slow and not long"
+
+# What takes longer still and wants an idle machine: sixteen visitors, a round beside a server, a minute without database.
+test-long: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
 # Benchmarks by lm-evaluation-harness, an extra of some forty packages: our local tasks equal its own to the last digit.
 test-harness: setup

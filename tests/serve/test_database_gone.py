@@ -20,7 +20,7 @@ from tests.serve.server_process import running
 
 ASK = {"model": "sawyer-rlf", "messages": [{"role": "user", "content": "hi"}]}
 VOTERS = 6
-AWAY = [4.0, pytest.param(60.0, marks=pytest.mark.slow)]
+AWAY = [4.0, pytest.param(60.0, marks=[pytest.mark.slow, pytest.mark.long])]
 
 
 class Voter(threading.Thread):

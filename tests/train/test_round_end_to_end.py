@@ -31,7 +31,7 @@ VOTES, NOISE = 600, 0.1
 SETTINGS = [*TINY, "ppo.steps=40", "round.gate.level=0.8"]
 PATIENCE = 1200  # seconds for a step on a busy machine; an idle one takes a tenth
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(5400)]
 
 
 @contextmanager

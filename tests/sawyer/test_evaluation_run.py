@@ -105,7 +105,9 @@ def test_tests_and_lengths_are_those_of_the_rewards(recipe: Any, home: Home, mod
     assert pair.variance_p == pytest.approx(stats.levene(before, after).pvalue)
     assert pair.t_p is not None and pair.t_p_holm is not None and pair.t_p <= pair.t_p_holm <= 2 * pair.t_p + 1e-12
     assert kl is not None and kl.same_replies and np.mean(kl.each) == pytest.approx(kl.k1.value, abs=1e-4)
-    assert kl.reward_correlation == pytest.approx(stats.spearmanr(kl.each, after - before).statistic, abs=0.05)  # rounded figures tie
+    assert kl.reward_correlation == pytest.approx(
+        stats.spearmanr(kl.each, after - before).statistic, abs=0.05
+    )  # rounded figures tie
     assert pair.length_matched is not None and pair.length_matched.n <= 12
     assert list(report.data) == [recipe.evaluate.prompts[0].name]
     card = (home.runs / "trial" / "evaluate" / "card.md").read_text()

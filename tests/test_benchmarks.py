@@ -26,6 +26,7 @@ def test_our_side_runs_and_says_what_it_did() -> None:
     assert not any("ratio" in key for key in result), "a ratio takes two sides"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_plan_is_within_a_tenth_of_what_is_measured() -> None:
     command = [sys.executable, "benchmarks/plan_accuracy.py", "--only", "sft", "serve", "--sizes", "17m", "--json"]

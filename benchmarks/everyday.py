@@ -27,12 +27,11 @@ from sawyer.estimates import wilson
 from sawyer.home import Home
 from sawyer.lines import objects
 from sawyer.recipe import DataSource, Recipe, load_recipe
-from sawyer.simulated import STAGES, load_current
+from sawyer.simulated import STAGES, answers_of, load_current
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 LABELS = ("ok", "off-topic", "wrong", "garbled", "repetitive", "empty", "cut", "self-contradicting")
 SEED = 11
-BATCH = 48
 
 
 def main() -> None:
@@ -132,25 +131,9 @@ def facts(recipe: Recipe, home: Home, show: bool) -> dict[str, Any]:
 
 def replies_of(recipe: Recipe, home: Home, prompts: list[list[Message]]) -> dict[str, list[str]]:
     """One reply of every current stage to every prompt, sampled as the recipe serves."""
-    from sawyer.generation import generate
-
-    policy, spec = load_current(recipe, home), recipe.serve
-    found: dict[str, list[str]] = {}
-    for stage in (stage for stage in STAGES if stage in policy.stages):
-        for start in range(0, len(prompts), BATCH):
-            part = [policy.chat.encode_prompt(prompt, stage) for prompt in prompts[start : start + BATCH]]
-            made = generate(
-                policy,
-                part,
-                stage=stage,
-                max_tokens=recipe.evaluate.max_new_tokens,
-                temperature=spec.temperature,
-                top_p=spec.top_p,
-                seed=SEED + start,
-                stop=policy.chat.stop_strings(stage),
-            )
-            found.setdefault(stage, []).extend(reply.text for reply in made)
-    return found
+    policy = load_current(recipe, home)
+    stages = [stage for stage in STAGES if stage in policy.stages]
+    return {stage: answers_of(policy, recipe, stage, prompts, SEED, as_served=True) for stage in stages}
 
 
 def plain(text: str) -> str:

@@ -93,12 +93,19 @@ def load_current(recipe: Recipe, home: Home) -> "Policy":
 
 
 def answers_of(
-    policy: "Policy", recipe: Recipe, stage: str, prompts: Sequence[Sequence[Message]], seed: int
+    policy: "Policy",
+    recipe: Recipe,
+    stage: str,
+    prompts: Sequence[Sequence[Message]],
+    seed: int,
+    *,
+    as_served: bool = False,
 ) -> list[str]:
-    """One answer of a stage to each prompt, sampled as the recipe's evaluation samples."""
+    """One answer of a stage to each prompt, sampled as the recipe's evaluation samples, or as its server does."""
     from sawyer.generation import generate
 
     spec, made = recipe.evaluate, list[str]()
+    temperature, top_p = (recipe.serve.temperature, recipe.serve.top_p) if as_served else (spec.temperature, 1.0)
     for start in range(0, len(prompts), BATCH):
         part = [policy.chat.encode_prompt(list(prompt), stage) for prompt in prompts[start : start + BATCH]]
         replies = generate(
@@ -106,7 +113,8 @@ def answers_of(
             part,
             stage=stage,
             max_tokens=spec.max_new_tokens,
-            temperature=spec.temperature,
+            temperature=temperature,
+            top_p=top_p,
             seed=seed + start,
             stop=policy.chat.stop_strings(stage),
         )

@@ -2,12 +2,12 @@
 
 import gzip
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from benchmarks.everyday import plain
 from sawyer.data import (
     conversation_key,
     is_held_out,
@@ -220,10 +220,6 @@ def test_no_prompt_of_the_everyday_exam_is_in_the_starter_set():
     names = [f"starter/{name}" for name in ("everyday", "conversations", "wordings", "facts", "pairs", "prompts")]
     asked = {plain(m["content"]) for p in load_prompts([DataSource(name=n) for n in names]) for m in p.messages}
     assert len(asked) > 15_000 and not exam & asked
-
-
-def plain(text: str) -> str:
-    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def test_texts_keep_their_messages():
